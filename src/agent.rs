@@ -1,0 +1,193 @@
+//! Agents: the programs that take prompts, and the protocols they speak.
+//!
+//! A protocol boots an agent over its pipes until it is ready for a prompt, then runs it as a task: commands go in, events
+//! come out in the order the agent said them. Both queues are bounded; an event that isn't taken holds the agent back. The task ends
+//! when the agent does, when the command side is dropped, or when the agent breaks a limit, and its last event says which.
+
+pub mod acp;
+pub mod lines;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::sandbox::pipes::{AgentExit, AgentPipes, Stream};
+
+/// Events an agent may be ahead of its session's driver.
+pub const EVENT_CAPACITY: usize = 256;
+/// Commands that may wait for an agent.
+pub const COMMAND_CAPACITY: usize = 8;
+
+/// What a protocol must know to boot an agent.
+#[derive(Debug, Clone)]
+pub struct BootPlan {
+    /// The working folder, as the agent sees it.
+    pub workspace: String,
+    /// Where the agent finds its model: the supervisor's relay on the sandbox's own loopback, such as `http://127.0.0.1:41000`.
+    pub model_base_url: String,
+    /// Deadline for each answer of the agent during boot.
+    pub answer_deadline: Duration,
+}
+
+/// How long the phases of a boot took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BootTimes {
+    /// First byte to the agent until its `initialize` answer.
+    pub initialize: Duration,
+    /// Authentication and opening its session.
+    pub session: Duration,
+}
+
+/// Why an agent could not be booted or went wrong later.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AgentError {
+    /// It ended.
+    #[error("the agent exited ({})", describe_exit(.0))]
+    Exited(AgentExit),
+    /// The link to its sandbox was lost.
+    #[error("the sandbox was lost: {0}")]
+    Lost(String),
+    /// It didn't answer in time.
+    #[error("the agent did not answer {call} within {seconds} s")]
+    Deadline {
+        /// Which call.
+        call: &'static str,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// It answered with an error. The text is the agent's own.
+    #[error("the agent refused {call}: {message}")]
+    Refused {
+        /// Which call.
+        call: &'static str,
+        /// The agent's words, shortened.
+        message: String,
+    },
+    /// It broke the protocol or one of our limits.
+    #[error("the agent broke its protocol: {0}")]
+    Protocol(String),
+}
+
+fn describe_exit(exit: &AgentExit) -> String {
+    match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("signal {signal}"),
+        (Some(code), None) => format!("code {code}"),
+        (None, None) => "reason unknown".to_owned(),
+    }
+}
+
+/// One of the answers a permission offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermissionOption {
+    /// The agent's id for it.
+    pub option_id: String,
+    /// For people.
+    pub name: String,
+    /// `allow_once`, `allow_always`, `reject_once` or `reject_always` (ACP).
+    pub kind: String,
+}
+
+/// What a driver asks of its agent.
+#[derive(Debug)]
+pub enum AgentCommand {
+    /// Opens a new session in the folder (a workspace was moved in); the former one is forgotten.
+    OpenSession {
+        /// The working folder, as the agent sees it.
+        workspace: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), AgentError>>,
+    },
+    /// Sets the agent's mode (such as `yolo` or `plan`) for its session.
+    SetMode {
+        /// The agent's id of the mode.
+        mode: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), AgentError>>,
+    },
+    /// Sets the model for the agent's session.
+    SetModel {
+        /// The model's name.
+        model: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), AgentError>>,
+    },
+    /// Starts a turn. Content blocks as in ACP. The turn ends with [`AgentEvent::TurnEnded`] or [`AgentEvent::TurnFailed`].
+    Prompt {
+        /// ACP content blocks.
+        content: Vec<Value>,
+    },
+    /// Asks the agent to end the running turn; it still ends by its event. All open permission requests are answered `cancelled`.
+    Cancel,
+    /// Answers a permission request.
+    AnswerPermission {
+        /// The number of [`AgentEvent::PermissionRequested`].
+        request: u64,
+        /// The chosen option, or none for `cancelled`.
+        option_id: Option<String>,
+    },
+}
+
+/// What an agent says, in order.
+#[derive(Debug, Clone)]
+pub enum AgentEvent {
+    /// A piece of its answer: an ACP content block.
+    Message(Value),
+    /// A piece of its thinking: an ACP content block.
+    Thought(Value),
+    /// A tool call began: ACP `tool_call`, its fields in `snake_case` as API.md names them.
+    ToolStarted(Value),
+    /// A tool call changed.
+    ToolUpdated(Value),
+    /// Its plan: `{entries}`.
+    Plan(Value),
+    /// Any other update, raw.
+    Update(Value),
+    /// A line for people.
+    Log {
+        /// Where it was written.
+        stream: Stream,
+        /// The line, shortened to the limit.
+        text: String,
+    },
+    /// It wants to be allowed something.
+    PermissionRequested {
+        /// Names the request in [`AgentCommand::AnswerPermission`].
+        request: u64,
+        /// The tool call, fields in `snake_case`.
+        tool_call: Value,
+        /// The answers on offer.
+        options: Vec<PermissionOption>,
+    },
+    /// The turn is over.
+    TurnEnded {
+        /// ACP's stop reason: `end_turn`, `max_tokens`, `max_turn_requests`, `refusal`, `cancelled`.
+        stop_reason: String,
+    },
+    /// The turn failed; the agent lives.
+    TurnFailed(AgentError),
+    /// The agent is gone; nothing follows.
+    Gone(AgentError),
+}
+
+/// A booted agent, ready for a prompt.
+#[derive(Debug)]
+pub struct Agent {
+    /// Commands; dropping this ends the agent's task.
+    pub commands: mpsc::Sender<AgentCommand>,
+    /// What it says.
+    pub events: mpsc::Receiver<AgentEvent>,
+    /// How long its boot took.
+    pub boot: BootTimes,
+}
+
+/// A way of talking with an agent.
+#[async_trait]
+pub trait AgentProtocol: Send + Sync + 'static {
+    /// Boots the agent until it takes a prompt.
+    ///
+    /// # Errors
+    /// The agent exits, refuses, breaks the protocol or misses a deadline. Its pipes are dropped then.
+    async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, AgentError>;
+}

@@ -1,0 +1,87 @@
+//! A template: the recipe of one kind of sandbox.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
+use crate::sandbox::spec::Limits;
+
+/// The recipe of one kind of sandbox.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Template {
+    /// The image, as a name the engine has. Default `greenroom/gemini:latest`; `GEMINI_IMAGE`, `--image` set it for `gemini`.
+    pub image: String,
+    /// The agent's command in the image. Default: Gemini CLI in ACP mode.
+    pub command: Vec<String>,
+    /// How the agent talks. Default `acp`.
+    pub protocol: Protocol,
+    /// For `lines`: a turn without a `result` line ends after this silence. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub quiet_time: Duration,
+    /// The agent's home folder, a tmpfs. Default `/home/agent`.
+    pub home: String,
+    /// More environment for the agent; nothing of any user belongs here.
+    pub env: BTreeMap<String, String>,
+    /// Warm sandboxes to keep. Default: `pool.size`.
+    pub warm: Option<usize>,
+    /// What one sandbox may use.
+    pub limits: Limits,
+    /// The model API its agent may reach.
+    pub model: ModelApi,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self {
+            image: "greenroom/gemini:latest".to_owned(),
+            command: ["node", "/opt/gemini/gemini.js", "--acp"].map(str::to_owned).to_vec(),
+            protocol: Protocol::Acp,
+            quiet_time: Duration::from_secs(1),
+            home: "/home/agent".to_owned(),
+            env: BTreeMap::new(),
+            warm: None,
+            limits: Limits::default(),
+            model: ModelApi::default(),
+        }
+    }
+}
+
+/// How an agent talks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// The Agent Client Protocol: newline-delimited JSON-RPC.
+    #[default]
+    Acp,
+    /// One prompt a line in, lines out.
+    Lines,
+}
+
+/// The model API an agent may reach through the gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelApi {
+    /// Scheme and host, such as `https://generativelanguage.googleapis.com`.
+    pub base_url: String,
+    /// Paths that are let through: a prefix up to `*`, then a suffix. Default: the three calls Gemini CLI makes.
+    pub paths: Vec<String>,
+    /// The header that carries the key. Default `x-goog-api-key`.
+    pub key_header: String,
+}
+
+impl Default for ModelApi {
+    fn default() -> Self {
+        Self {
+            base_url: "https://generativelanguage.googleapis.com".to_owned(),
+            paths: ["v1beta", "v1beta1", "v1"]
+                .iter()
+                .flat_map(|version| {
+                    ["streamGenerateContent", "generateContent", "countTokens"]
+                        .map(|call| format!("/{version}/models/*:{call}"))
+                })
+                .collect(),
+            key_header: "x-goog-api-key".to_owned(),
+        }
+    }
+}

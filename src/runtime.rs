@@ -1,0 +1,137 @@
+//! Where sandboxes run: the trait every engine implements.
+//!
+//! A runtime makes, starts, finds and destroys boxes. It doesn't know what an agent is, keeps no state of its own that
+//! can't be read back from the engine, and touches nothing that doesn't carry this instance's exact label. Every call has a deadline
+//! of its own; a call that is dropped may leave a container behind, which `list` finds and `remove` destroys.
+
+pub mod docker;
+pub mod process;
+
+use async_trait::async_trait;
+
+use crate::{
+    ids::{Epoch, SlotId, TemplateName},
+    sandbox::spec::SandboxSpec,
+};
+
+/// What kind of runtime this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// Containers of Docker or Podman.
+    Docker,
+    /// Plain processes: no isolation at all, for development.
+    Process,
+}
+
+/// A box the runtime made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContainerId(pub String);
+
+/// A box found on the engine that carries this instance's label.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The engine's id.
+    pub container: ContainerId,
+    /// The slot it was made for.
+    pub slot: SlotId,
+    /// The run of the server that made it.
+    pub epoch: Epoch,
+    /// Its template.
+    pub template: TemplateName,
+    /// Whether it is running.
+    pub running: bool,
+}
+
+/// What is known about the engine; for `check`, the log and `/readyz`.
+#[derive(Debug, Clone)]
+pub struct EngineFacts {
+    /// Such as `Docker 20.10.24 (API 1.41)`.
+    pub version: String,
+    /// What it enforces and what it can't, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Why the runtime could not do what was asked. A variant for each decision a caller takes.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The engine doesn't answer: wait and try again.
+    #[error("the container engine can't be reached: {reason}")]
+    Unreachable {
+        /// What was tried and what happened.
+        reason: String,
+    },
+    /// The engine took too long: its state must be read again.
+    #[error("the container engine did not finish {call} within {seconds} s")]
+    Deadline {
+        /// Which call.
+        call: &'static str,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The image isn't there: a person has to build or pull it.
+    #[error("image {image} is not on the engine")]
+    NoImage {
+        /// As configured.
+        image: String,
+    },
+    /// The engine said no.
+    #[error("the container engine refused {call}: {reason}")]
+    Refused {
+        /// Which call.
+        call: &'static str,
+        /// The engine's words.
+        reason: String,
+    },
+}
+
+/// An engine that runs sandboxes.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// What kind it is.
+    fn kind(&self) -> RuntimeKind;
+
+    /// The folder the agent works in, as the agent sees it.
+    fn workspace_inside(&self, spec: &SandboxSpec) -> String;
+
+    /// Asks the engine who it is: the proof that it is there.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unreachable`] or [`RuntimeError::Deadline`].
+    async fn engine(&self) -> Result<EngineFacts, RuntimeError>;
+
+    /// Finds the id of an image by its configured name.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoImage`] when the engine doesn't have it, or the engine's trouble.
+    async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError>;
+
+    /// Makes a box without starting it.
+    ///
+    /// # Errors
+    /// Any [`RuntimeError`]. On [`RuntimeError::Deadline`] the box may exist all the same.
+    async fn create(&self, spec: &SandboxSpec) -> Result<ContainerId, RuntimeError>;
+
+    /// Starts the box; returns the process id of its init on this host, for the link's peer check.
+    ///
+    /// # Errors
+    /// Any [`RuntimeError`].
+    async fn start(&self, container: &ContainerId) -> Result<i32, RuntimeError>;
+
+    /// Destroys the box, running or not. One that is already gone is a success.
+    ///
+    /// # Errors
+    /// The engine's trouble; call again later.
+    async fn remove(&self, container: &ContainerId) -> Result<(), RuntimeError>;
+
+    /// Every box with this instance's label, in every state.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError>;
+
+    /// What the engine says it applied to this box, compared with what was asked: a line for each difference. Empty is good.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    async fn verify(&self, container: &ContainerId, spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError>;
+}

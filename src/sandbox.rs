@@ -1,0 +1,11 @@
+//! A sandbox: one container plus the one agent in it, used by one user once.
+//!
+//! This room knows what a sandbox is made of ([`spec`]), the folder it has on the host ([`slot`]), the connection its
+//! supervisor keeps to us ([`link`]) and its way from creation to destruction ([`lifecycle`]). It knows no engine and no HTTP:
+//! containers are made by a [`crate::runtime::Runtime`].
+
+pub mod lifecycle;
+pub mod link;
+pub mod pipes;
+pub mod slot;
+pub mod spec;

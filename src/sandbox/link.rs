@@ -1,0 +1,1 @@
+//! The connection a supervisor keeps to us, seen from the server. (stub)

@@ -1,0 +1,273 @@
+//! What the use cases take and give: plain data, the same for every door.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::{
+    agent::PermissionOption,
+    ids::{PermissionId, SessionId, TemplateName, TurnId, WorkspaceName},
+};
+
+/// A request to open a session. Names are checked by the door that took them in.
+#[derive(Debug, Clone, Default)]
+pub struct OpenSession {
+    /// Which template; none: the only one, or `gemini`.
+    pub template: Option<TemplateName>,
+    /// Which workspace; none: a new one with a made-up name.
+    pub workspace: Option<WorkspaceName>,
+    /// The user's own key for the model API.
+    pub api_key: Option<SecretString>,
+    /// The agent's mode.
+    pub mode: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// The user's labels: at most 16, keys and values of at most 64 characters.
+    pub labels: BTreeMap<String, String>,
+    /// Instead of the configured one; never longer.
+    pub idle_timeout: Option<Duration>,
+    /// Instead of the configured one; never longer.
+    pub max_age: Option<Duration>,
+    /// Instead of the configured one; never longer.
+    pub queue_timeout: Option<Duration>,
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// Takes a prompt.
+    Ready,
+    /// A turn runs.
+    Running,
+    /// A permission is open.
+    Waiting,
+    /// Over.
+    Ended,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The user closed it.
+    Closed,
+    /// No turn for too long.
+    Idle,
+    /// Too old.
+    Expired,
+    /// The agent ended by itself.
+    AgentExited,
+    /// The sandbox ran out of memory.
+    OutOfMemory,
+    /// The sandbox is gone.
+    SandboxLost,
+    /// The server stopped.
+    Shutdown,
+}
+
+/// Why a lease did not start warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColdReason {
+    /// The stock was empty.
+    Empty,
+    /// An existing workspace needed a new agent session.
+    Workspace,
+}
+
+/// How a session came to its sandbox.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseView {
+    /// Whether a ready sandbox was waiting and nothing had to be started.
+    pub warm: bool,
+    /// Why a warm start could not be.
+    pub reason: Option<ColdReason>,
+    /// Waiting for the sandbox.
+    pub wait: Duration,
+    /// Moving the workspace.
+    pub workspace: Duration,
+    /// Making the agent ready for it.
+    pub agent: Duration,
+    /// All together.
+    pub total: Duration,
+}
+
+/// Tokens, summed up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsageView {
+    /// Tokens read by the model.
+    pub input_tokens: u64,
+    /// Tokens written by the model.
+    pub output_tokens: u64,
+}
+
+/// A session as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// Its id.
+    pub id: SessionId,
+    /// What it is doing.
+    pub state: SessionState,
+    /// Its template.
+    pub template: TemplateName,
+    /// Its workspace.
+    pub workspace: WorkspaceName,
+    /// The agent's mode, if it was set.
+    pub mode: Option<String>,
+    /// The model, if it was set.
+    pub model: Option<String>,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// The last prompt, answer or end of a turn.
+    pub last_active_at: Timestamp,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+    /// It ends after this long without a turn.
+    pub idle_timeout: Duration,
+    /// How it came to its sandbox.
+    pub lease: LeaseView,
+    /// The number of the newest event.
+    pub last_seq: u64,
+    /// Permissions that are open.
+    pub pending_permissions: usize,
+    /// Tokens so far.
+    pub usage: UsageView,
+    /// Why it is over, if it is, with a sentence for people.
+    pub end: Option<(EndReason, String)>,
+}
+
+/// What a turn is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnState {
+    /// The agent works.
+    Running,
+    /// Over; ACP's stop reason.
+    Ended(String),
+    /// Failed; the problem's code and text.
+    Failed(crate::problem::Code, String),
+}
+
+/// A turn as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct TurnView {
+    /// Its id.
+    pub id: TurnId,
+    /// Its session.
+    pub session: SessionId,
+    /// What it is doing.
+    pub state: TurnState,
+    /// Tokens so far.
+    pub usage: UsageView,
+    /// The number of its first event.
+    pub first_seq: u64,
+    /// The number of its last event, once it is over.
+    pub last_seq: Option<u64>,
+    /// When it began.
+    pub created_at: Timestamp,
+}
+
+/// An open permission.
+#[derive(Debug, Clone)]
+pub struct PermissionView {
+    /// Its id.
+    pub id: PermissionId,
+    /// The turn it belongs to.
+    pub turn: TurnId,
+    /// What the agent wants to do.
+    pub tool_call: Value,
+    /// The answers on offer.
+    pub options: Vec<PermissionOption>,
+    /// When it was asked.
+    pub requested_at: Timestamp,
+    /// When it is denied if nobody answers.
+    pub expires_at: Timestamp,
+}
+
+/// The user's answer to a permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PermissionAnswer {
+    /// One of its options.
+    Option(String),
+    /// None of them.
+    Cancelled,
+}
+
+/// A page of a longer list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; none: this was the last.
+    pub next_cursor: Option<String>,
+}
+
+/// One pool, for operators and the curious.
+#[derive(Debug, Clone)]
+pub struct PoolView {
+    /// Its template.
+    pub template: TemplateName,
+    /// Ready in stock.
+    pub warm: usize,
+    /// Being started.
+    pub starting: usize,
+    /// Leased.
+    pub leased: usize,
+    /// Being destroyed.
+    pub ending: usize,
+    /// Opens that wait.
+    pub waiting: usize,
+    /// Warm sandboxes it keeps.
+    pub target: usize,
+    /// Sandboxes in all, at most; shared by all pools.
+    pub cap: usize,
+    /// Opens served from stock at once, and in all.
+    pub hits: u64,
+    /// Opens in all.
+    pub opens: u64,
+    /// The last failures, newest first.
+    pub last_failures: Vec<PoolFailure>,
+}
+
+/// Why a sandbox could not be made ready.
+#[derive(Debug, Clone)]
+pub struct PoolFailure {
+    /// When.
+    pub time: Timestamp,
+    /// Which phase: `create`, `start`, `link`, `initialize` or `session`.
+    pub phase: &'static str,
+    /// A public sentence.
+    pub detail: String,
+}
+
+/// What a user may and what is left of it.
+#[derive(Debug, Clone)]
+pub struct MeView {
+    /// Who the caller is.
+    pub user: String,
+    /// Open sessions, and how many may be open.
+    pub sessions: (usize, usize),
+    /// Opens that may be made at once now, and the burst.
+    pub opens: (u32, u32),
+    /// Prompts that may be sent at once now, and the burst.
+    pub prompts: (u32, u32),
+    /// Tokens since the server started.
+    pub usage: UsageView,
+}
+
+/// Whether the server can serve.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    /// All is well.
+    pub ready: bool,
+    /// What isn't, a public sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// A prompt, as ACP content blocks.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// At least one block.
+    pub content: Arc<[Value]>,
+}

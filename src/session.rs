@@ -1,0 +1,3 @@
+//! Sessions: what a user sees of a lease, a workspace and an event log.
+
+pub mod event;
