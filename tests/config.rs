@@ -86,7 +86,16 @@ fn the_example_file_and_the_operations_page_mention_every_setting() {
             body.lines().any(|line| line.trim_start_matches("# Example: ").starts_with(&format!("{name} =")));
         assert!(mentioned, "greenroom.example.toml doesn't mention {key}");
         let documented = key.replace("templates.gemini.", "templates.NAME.");
-        assert!(page.contains(&format!("`{documented}`")), "docs/operations.md doesn't mention {documented}");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{documented}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/operations.md doesn't mention {documented}"));
+        let default = body.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+        if let Some(default) = default.filter(|default| !default.starts_with(['[', '{'])) {
+            let default = default.trim_matches('"');
+            assert!(
+                row.contains(&format!("| `{default}` |")),
+                "docs/operations.md has another default than {default}: {row}"
+            );
+        }
     }
 }
 
