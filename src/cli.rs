@@ -5,8 +5,8 @@
 // wire: mod check;
 pub mod exit;
 mod healthcheck;
-// wire: mod keys;
-// wire: pub mod model_stub;
+mod keys;
+pub mod model_stub;
 mod openapi;
 mod serve;
 pub mod settings;
@@ -43,10 +43,15 @@ enum Command {
     Openapi,
     // wire: /// Say what this engine really enforces.
     // wire: Check(check::CheckArgs),
-    // wire: /// Make, list and revoke tokens.
-    // wire: Keys { #[command(flatten)] keys: keys::KeysArgs, #[command(flatten)] settings: settings::SettingsArgs },
-    // wire: /// Run a model without a model: scripted answers, for trying out and testing.
-    // wire: ModelStub(model_stub::ModelStubArgs),
+    /// Make, list and revoke tokens.
+    Keys {
+        #[command(flatten)]
+        settings: settings::SettingsArgs,
+        #[command(flatten)]
+        keys: keys::KeysArgs,
+    },
+    /// Run a model without a model: scripted answers, for trying out and testing.
+    ModelStub(model_stub::ModelStubArgs),
     /// Ask a running server whether it is alive; for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -61,8 +66,8 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Openapi => openapi::run(),
             // wire: Command::Check(args) => block_on(check::run(args)),
-            // wire: Command::Keys { keys, settings } => keys::run(keys, &settings.load()?.state),
-            // wire: Command::ModelStub(args) => block_on(model_stub::run(args)),
+            Command::Keys { settings, keys } => keys::run(keys, &settings.load()?.state),
+            Command::ModelStub(args) => block_on(model_stub::run(args)),
             Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         }
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::own_state_folder;
-use crate::{app::App, config::Config, ids::UserId};
+use crate::{app::App, cli::model_stub, config::Config, ids::UserId};
 
 /// Who the token names.
 const USER: &str = "dev";
@@ -52,8 +52,8 @@ impl Dev {
             let address = listener.local_addr().context("no port for the model stub")?;
             config.model.base_url = Some(format!("http://{address}"));
             config.model.api_key = Some(SecretString::from("the-stub-needs-no-key"));
-            // wire: let stop = dev.stop.clone().cancelled_owned();
-            // wire: dev.tasks.spawn(model_stub::serve(listener, model_stub::Options::default(), stop));
+            let stop = dev.stop.clone().cancelled_owned();
+            dev.tasks.spawn(model_stub::serve(listener, model_stub::Options::default(), stop));
             println!("GEMINI_API_KEY is not set: a model stub on {address} answers instead, from a script");
         }
         Ok(dev)

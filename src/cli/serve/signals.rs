@@ -28,7 +28,7 @@ pub(super) fn listen() -> std::io::Result<Signals> {
         cancel.cancel();
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::warn!(signal = name, "ended at once; what is left on the engine is destroyed at the next start");
-        std::process::exit(1);
+        end_now();
     });
     Ok(Signals { stop, _task: AbortOnDropHandle::new(task) })
 }
@@ -38,4 +38,9 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "whoever asks twice doesn't want to wait for destructors either")]
+fn end_now() -> ! {
+    std::process::exit(1)
 }
