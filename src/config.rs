@@ -3,18 +3,22 @@
 //! Sources, later ones win: defaults, the TOML file, `GREENROOM__SECTION__KEY`, the well-known variables (`GEMINI_API_KEY`,
 //! `DOCKER_HOST`, `POOL_SIZE`, `GEMINI_IMAGE`), command-line flags. Unknown keys are errors; all faults are told at once.
 
+mod check;
+mod decode;
+pub mod fault;
 pub mod load;
+mod sources;
 pub mod template;
+mod tree;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
-pub use load::{ConfigError, load};
+pub use fault::{ConfigError, Fault};
+pub use load::{Overrides, Sources, load};
 pub use template::{ModelApi, Protocol, Template};
-
-use std::collections::BTreeMap;
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize)]
