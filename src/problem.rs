@@ -94,6 +94,12 @@ codes! {
 }
 
 impl Code {
+    /// A stable name of the code as a URI, such as `urn:greenroom:problem:pool-exhausted`; the `type` of RFC 9457.
+    #[must_use]
+    pub fn urn(self) -> String {
+        format!("urn:greenroom:problem:{}", self.as_str().to_ascii_lowercase().replace('_', "-"))
+    }
+
     /// `Retry-After` is owed on these; what is sent when the problem itself knows no better.
     #[must_use]
     pub const fn default_retry_after(self) -> Option<Duration> {
