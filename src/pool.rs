@@ -162,7 +162,7 @@ impl Pool {
         let patience = patience.map_or(self.settings.queue_timeout, |asked| asked.min(self.settings.queue_timeout));
         let asked = Instant::now();
         self.opens.fetch_add(1, Ordering::Relaxed);
-        let warm = self.stock.len() > 0;
+        let warm = !self.stock.is_empty();
         let _place = self.queue_up(warm)?;
         let deadlines = Timeouts { wait: Some(patience), create: Some(patience), recycle: None };
         let got = self.inner.timeout_get(&deadlines);
