@@ -247,6 +247,7 @@ fn what_could_not_work_later_is_refused_now() {
         ("[admin]\naddress = '127.0.0.1:8080'", "admin.address"),
         ("[runtime]\nuid = 0", "runtime.uid"),
         ("[runtime]\nhost = 'ssh://there'", "runtime.host"),
+        ("[runtime]\ninstance = 'a.b'", "runtime.instance"),
         ("[pool]\nsize = 17", "pool.size"),
         ("[pool]\nbackoff = '1h'", "pool.backoff_max"),
         ("[templates.a]\nwarm = 9\n[templates.b]\nwarm = 9", "pool.cap"),

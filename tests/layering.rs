@@ -26,8 +26,8 @@ const ROOMS: &[(&str, &str)] = &[
         "session identity limits pool workspace log agent runtime::Runtime \
          gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY",
     ),
-    ("session", "pool log agent workspace gateway sandbox service::view"),
-    ("pool", "sandbox runtime agent gateway service::view"),
+    ("session", "pool log agent workspace gateway sandbox"),
+    ("pool", "sandbox runtime agent gateway"),
     // A sandbox's way through life: the runtime makes it, its supervisor calls, its agent boots, its gateway opens.
     ("sandbox", "supervisor runtime agent gateway"),
     ("runtime", "sandbox"),
