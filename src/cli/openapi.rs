@@ -5,6 +5,6 @@
 /// # Errors
 /// stdout is closed.
 pub(super) fn run() -> anyhow::Result<()> {
-    // wire: writeln!(std::io::stdout().lock(), "{}", crate::doors::document())?;
+    // wire: writeln!(std::io::stdout().lock(), "{}", crate::doors::rest::document())?;
     Ok(())
 }
