@@ -3,7 +3,6 @@
 mod boot;
 mod limits;
 mod permissions;
-mod recorded;
 mod sessions;
 mod turns;
 

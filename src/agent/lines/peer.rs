@@ -62,6 +62,8 @@ pub(super) struct Peer {
     commands: mpsc::Receiver<AgentCommand>,
     /// Reading waits for it to be empty.
     outbox: Outbox,
+    /// Since when events wait, and nobody listens to the program.
+    deaf_since: Instant,
     turn: Turn,
     quiet_time: Duration,
 }
@@ -82,7 +84,7 @@ impl Peer {
         outbox: Outbox,
         quiet_time: Duration,
     ) -> Self {
-        Self { reader, writer, commands, outbox, turn: Turn::Idle, quiet_time }
+        Self { reader, writer, commands, outbox, deaf_since: Instant::now(), turn: Turn::Idle, quiet_time }
     }
 
     /// Serves until the program or the driver is gone.
@@ -104,7 +106,7 @@ impl Peer {
                 biased;
                 handed = self.outbox.hand_on() => {
                     handed.ok()?;
-                    self.rest();
+                    self.listen_again();
                 }
                 () = self.writer.write_one(), if !self.writer.is_empty() => {}
                 command = self.commands.recv(), if self.writer.len() < COMMAND_BACKLOG => self.obey(command?),
@@ -125,11 +127,21 @@ impl Peer {
         }
     }
 
-    /// The quiet time begins when its last word was handed on.
-    fn rest(&mut self) {
-        if let Turn::Open { spoke: Some(spoke), .. } = &mut self.turn {
-            *spoke = Instant::now();
+    /// Puts an event behind those that wait.
+    fn say(&mut self, event: AgentEvent) {
+        if self.outbox.is_empty() {
+            self.deaf_since = Instant::now();
         }
+        self.outbox.push(event);
+    }
+
+    /// An event was handed on. The time nobody listened is no silence.
+    fn listen_again(&mut self) {
+        let deaf = self.deaf_since.elapsed();
+        if let Turn::Open { spoke: Some(spoke), .. } = &mut self.turn {
+            *spoke += deaf;
+        }
+        self.deaf_since = Instant::now();
     }
 
     fn obey(&mut self, command: AgentCommand) {
@@ -152,7 +164,7 @@ impl Peer {
         let Some(prompt) = line::prompt(content) else {
             let message = "a line-oriented program takes text only".to_owned();
             let error = AgentError::Refused { call: "prompt", message };
-            self.outbox.push(AgentEvent::TurnFailed(error));
+            self.say(AgentEvent::TurnFailed(error));
             return;
         };
         match &mut self.turn {
@@ -172,7 +184,7 @@ impl Peer {
         // Nothing to end when the former turn was cancelled and no prompt waits.
         if !matches!(heeded, Heeded::No { next: None }) {
             *heeded = Heeded::No { next: None };
-            self.outbox.push(AgentEvent::TurnEnded { stop_reason: "cancelled".to_owned() });
+            self.say(AgentEvent::TurnEnded { stop_reason: "cancelled".to_owned() });
         }
     }
 
@@ -182,13 +194,13 @@ impl Peer {
                 *spoke = Some(Instant::now());
                 line
             }
-            (_, heard) => return self.outbox.push(log(heard)),
+            (_, heard) => return self.say(log(heard)),
         };
         let heeded = matches!(self.turn, Turn::Open { heeded: Heeded::Yes, .. });
         let event = match line::meaning(&line) {
             Meaning::Result(last) => {
                 if let Some(last) = last.filter(|_| heeded) {
-                    self.outbox.push(AgentEvent::Message(last));
+                    self.say(AgentEvent::Message(last));
                 }
                 return self.turn_over(None);
             }
@@ -198,13 +210,13 @@ impl Peer {
             Meaning::Update(raw) => AgentEvent::Update(raw),
         };
         if heeded {
-            self.outbox.push(event);
+            self.say(event);
         }
     }
 
     fn turn_over(&mut self, failure: Option<AgentError>) {
         match std::mem::replace(&mut self.turn, Turn::Idle) {
-            Turn::Open { heeded: Heeded::Yes, .. } => self.outbox.push(match failure {
+            Turn::Open { heeded: Heeded::Yes, .. } => self.say(match failure {
                 Some(error) => AgentEvent::TurnFailed(error),
                 None => AgentEvent::TurnEnded { stop_reason: "end_turn".to_owned() },
             }),

@@ -8,11 +8,17 @@ use super::{Acp, answer, booted, chunk, end_turn, prompt};
 use crate::{
     agent::{
         AgentCommand, AgentEvent, AgentProtocol, EVENT_CAPACITY,
-        fake::{fake, plan},
+        fake::{Fake, fake, plan},
         framing::{LOG_LINE_LIMIT, STDOUT_LINE_LIMIT},
     },
-    sandbox::pipes::{PIPE_CAPACITY, Stream},
+    sandbox::pipes::{AgentExit, FromAgent, PIPE_CAPACITY, Stream},
 };
+
+/// Waits until this chunk is done with.
+async fn done_with(fake: &mut Fake, chunk: u64) {
+    let done = fake.done_with.wait_for(|done| *done == chunk);
+    tokio::time::timeout(std::time::Duration::from_secs(10), done).await.expect("in time").expect("someone reads");
+}
 
 #[tokio::test]
 async fn a_line_past_the_limit_is_the_end() {
@@ -64,8 +70,10 @@ async fn lines_for_people_are_cut_and_never_break_anything() {
 #[tokio::test]
 async fn a_chunk_is_done_with_when_its_events_are_handed_on() {
     let (mut fake, mut agent) = booted().await;
-    let before = *fake.done_with.borrow();
-    // The booted agent's queue takes all but the last two.
+    // The two answers of the boot.
+    let before = 2;
+    done_with(&mut fake, before).await;
+    // The driver's queue takes all but the last two.
     let pieces = EVENT_CAPACITY + 2;
     let lines: String = (0..pieces).map(|_| format!("{}\n", chunk("x"))).collect();
     fake.write(lines).await;
@@ -77,9 +85,8 @@ async fn a_chunk_is_done_with_when_its_events_are_handed_on() {
     for _ in 0..pieces {
         agent.event().await;
     }
-    let done = fake.done_with.wait_for(|done| *done == before + 2);
-    tokio::time::timeout(std::time::Duration::from_secs(10), done).await.expect("in time").expect("someone reads");
     agent.event().await;
+    done_with(&mut fake, before + 2).await;
 }
 
 #[tokio::test]
@@ -117,9 +124,10 @@ async fn an_agent_that_asks_and_never_reads_is_held_back() {
     };
     let held = tokio::time::timeout(std::time::Duration::from_millis(200), flood).await;
     held.expect_err("the agent is blocked, nothing piles up");
-    fake.exit(0).await;
-    let read = async { while fake.input.recv().await.is_some() {} };
-    let (gone, ()) = tokio::join!(agent.gone(), read);
+    let Fake { mut input, output, .. } = fake;
+    let read = async { while input.recv().await.is_some() {} };
+    let exit = async { drop(output.send(FromAgent::Exited(AgentExit { code: Some(0), signal: None })).await) };
+    let (gone, (), ()) = tokio::join!(agent.gone(), read, exit);
     assert_eq!(gone, "the agent exited (code 0)");
 }
 
