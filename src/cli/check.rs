@@ -64,17 +64,22 @@ async fn check(config: Config) -> anyhow::Result<Report> {
     engine.close().await;
     match proof {
         Ok((proof, expected)) => {
-            rows.push(passed("supervisor", "static, calls back"));
-            rows.push(passed("state folder", "the engine sees it under the same path"));
+            rows.push(passed("supervisor", "calls back"));
+            if expected.kind == RuntimeKind::Docker {
+                rows.push(passed("state folder", "the engine sees it under the same path"));
+            }
             rows.extend(verdict::verdicts(&proof.engine, &proof.differences, &proof.report, &expected));
         }
-        Err(reason) => rows.push(Row {
-            about: "throw-away sandbox".to_owned(),
-            asked: "starts and calls back".to_owned(),
-            engine: reason,
-            inside: String::new(),
-            verdict: Verdict::Failed,
-        }),
+        Err(reason) => {
+            rows.push(Row {
+                about: "throw-away sandbox".to_owned(),
+                asked: "starts and calls back".to_owned(),
+                engine: reason,
+                inside: String::new(),
+                verdict: Verdict::Failed,
+            });
+            rows.extend(verdict::notes(&facts));
+        }
     }
     Ok(Report { engine: facts.version, rows })
 }

@@ -104,7 +104,9 @@ pub fn refusal(rows: &[Row]) -> Option<String> {
     if holes.is_empty() { None } else { Some(format!("sandboxes of this engine are not tight: {}", holes.join("; "))) }
 }
 
-fn notes(facts: &EngineFacts) -> Vec<Row> {
+/// What the engine says about itself: all there is to tell when no sandbox could be made.
+#[must_use]
+pub fn notes(facts: &EngineFacts) -> Vec<Row> {
     facts
         .notes
         .iter()
