@@ -148,7 +148,6 @@ fn too_many(detail: &'static str, state: RateState) -> Problem {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 

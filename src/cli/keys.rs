@@ -75,7 +75,6 @@ fn line(key: &Key) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use clap::Parser;
 

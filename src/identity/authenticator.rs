@@ -177,7 +177,6 @@ fn users(store: &KeyStore) -> Result<HashMap<TokenHash, UserId>, KeyStoreError> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 

@@ -207,7 +207,6 @@ fn random_id() -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use std::{os::unix::fs::PermissionsExt as _, thread};
 

@@ -65,7 +65,6 @@ pub(super) fn random() -> (SecretString, String) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use secrecy::ExposeSecret as _;
 

@@ -157,7 +157,6 @@ impl ShrinkableKeyedStateStore<Ask> for Store {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use governor::clock::FakeRelativeClock;
 

@@ -27,7 +27,6 @@ pub(super) fn is_too_deep(json: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;

@@ -107,7 +107,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use poem::http::Version;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};

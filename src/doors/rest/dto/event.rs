@@ -224,7 +224,6 @@ events! {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use poem_openapi::{
         registry::Registry,

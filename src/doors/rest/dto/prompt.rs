@@ -179,7 +179,6 @@ impl ToJSON for PromptInput {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 
