@@ -5,7 +5,12 @@
 //! when the agent does, when the command side is dropped, or when the agent breaks a limit, and its last event says which.
 
 pub mod acp;
+#[cfg(test)]
+mod fake;
+mod framing;
 pub mod lines;
+mod outbox;
+mod wire;
 
 use std::time::Duration;
 

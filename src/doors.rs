@@ -6,5 +6,5 @@ pub mod server;
 mod trace;
 
 pub use admin::admin_app;
-pub use rest::{app, document};
+pub use rest::app;
 pub use server::serve;

@@ -36,6 +36,9 @@ pub enum TelemetryError {
     /// `telemetry.log` is no filter.
     #[error("telemetry.log is not a filter")]
     Filter(#[source] tracing_subscriber::filter::ParseError),
+    /// The collector can't be reached from here.
+    #[error("{0}: must be an http:// address; for TLS, send to a collector beside this server")]
+    Endpoint(&'static str),
     /// The sender of traces could not be made.
     #[error("traces can't be sent; check the OTEL_EXPORTER_OTLP variables")]
     Traces(#[source] opentelemetry_otlp::ExporterBuildError),
@@ -56,8 +59,8 @@ pub struct Telemetry {
 /// # Errors
 /// The filter or the sender's settings are wrong, or it was done before.
 pub fn init(settings: &Settings, env: &BTreeMap<String, String>) -> Result<Telemetry, TelemetryError> {
-    let provider =
-        traces::wanted(env).then(|| traces::provider(env, None)).transpose().map_err(TelemetryError::Traces)?;
+    let wanted = traces::wanted(env).map_err(TelemetryError::Endpoint)?;
+    let provider = wanted.then(|| traces::provider(env, None)).transpose().map_err(TelemetryError::Traces)?;
     let traced = provider.as_ref().map(traces::layer);
     Registry::default()
         .with(traced)

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use greenroom::config::{Config, ConfigError, Overrides, RuntimeChoice, Sources, load, load::known_keys};
+use proptest::prelude::{ProptestConfig, proptest};
 use secrecy::ExposeSecret;
 
 /// A value that no text of ours may hold.
@@ -247,6 +248,7 @@ fn what_could_not_work_later_is_refused_now() {
         ("[admin]\naddress = '127.0.0.1:8080'", "admin.address"),
         ("[runtime]\nuid = 0", "runtime.uid"),
         ("[runtime]\nhost = 'ssh://there'", "runtime.host"),
+        ("[runtime]\ninstance = 'a.b'", "runtime.instance"),
         ("[pool]\nsize = 17", "pool.size"),
         ("[pool]\nbackoff = '1h'", "pool.backoff_max"),
         ("[templates.a]\nwarm = 9\n[templates.b]\nwarm = 9", "pool.cap"),
@@ -285,4 +287,28 @@ fn a_file_that_is_missing_is_a_fault_and_not_a_silent_default() {
     let mut given = Given::nothing();
     given.sources.file = Some(given.folder.path().join("missing.toml"));
     assert_eq!(given.faults(), ["missing.toml: can't be read: entity not found"]);
+}
+
+#[test]
+fn a_variable_nested_without_end_is_a_fault() {
+    let faults = Given::nothing().variable(&format!("GREENROOM{}", "__A".repeat(40_000)), "1").faults();
+    assert!(faults.len() == 1 && faults[0].contains("none is nested so deep"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_written_is_told_and_never_repeated(
+        name in "(POOL|MODEL|AUTH|TEMPLATES|TELEMETRY|[A-Z]{1,4})(__[A-Za-z_]{0,9}){0,4}",
+        value in "[\\[{\"'=,.0-9a-z]{0,12}",
+        file in "(\\[(pool|templates\\.a|auth)\\]\n)?([a-z_]{1,6} = ['\"\\[]?[0-9a-z,=]{0,8}['\"\\]]?\n){0,3}",
+    ) {
+        let given = Given::nothing()
+            .file(&format!("{file}api_key = '{CANARY}'\n"))
+            .variable(&format!("GREENROOM__{name}"), &format!("{value}{CANARY}"));
+        if let Err(error) = given.load() {
+            assert!(!error.faults.is_empty() && !error.to_string().contains(CANARY), "{error}");
+        }
+    }
 }

@@ -1,1 +1,84 @@
-//! (room not furnished yet)
+//! Line-oriented programs: one prompt a line on stdin, answers as lines on stdout. Any script can be such an agent.
+//!
+//! *In*: the text blocks of a prompt, joined; a line end inside becomes a space, so that a prompt is one line. Other
+//! blocks are left out.
+//!
+//! *Out*: a line is a piece of the answer, unless it is a JSON object with a `type` ([`line`]): `message` or `text`, `thought`, `result` (the
+//! turn is over; its content, if any, is a last piece), `error` (the turn failed), anything else is passed on raw. A turn without
+//! `result` or `error` ends after `quiet_time` without a line; the time runs from the first line, so a program may think as long
+//! as the driver's own deadline lets it. Standard error is for people and doesn't count.
+//!
+//! *Ready* is a program that has not exited 50 ms after its start: there is no handshake. Lines outside a turn are for people.
+//!
+//! *Cancel*: there is no way to tell the program. The turn ends as `cancelled` at once, and the rest of its answer, up to its
+//! `result` or quiet time, is thrown away. A prompt sent meanwhile waits for that. Modes, models and permissions don't exist; a new
+//! session is only forgotten words, and the program can't be moved to another folder.
+
+mod line;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info_span};
+
+use super::{
+    Agent, AgentError, AgentProtocol, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY,
+    outbox::Outbox,
+    wire::{self, Reader},
+};
+use crate::sandbox::pipes::AgentPipes;
+
+/// A program that lives this long is taken for ready.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+/// Lines that are read while it settles; the others wait.
+const SETTLE_LINES: usize = 64;
+
+/// Programs that take one prompt a line.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    quiet_time: Duration,
+    tasks: TaskTracker,
+}
+
+impl Lines {
+    /// The protocol; a turn ends after `quiet_time` without a line. One task for each running agent goes into `tasks`.
+    #[must_use]
+    pub const fn new(quiet_time: Duration, tasks: TaskTracker) -> Self {
+        Self { quiet_time, tasks }
+    }
+}
+
+#[async_trait]
+impl AgentProtocol for Lines {
+    async fn boot(&self, pipes: AgentPipes, _plan: BootPlan) -> Result<Agent, AgentError> {
+        let start = Instant::now();
+        let (mut reader, writer) = wire::open(pipes);
+        let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
+        let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
+        let mut outbox = Outbox::new(event_queue);
+        settle(&mut reader, &mut outbox).instrument(info_span!("initialize")).await?;
+        let peer = peer::Peer::new(reader, writer, command_queue, outbox, self.quiet_time);
+        self.tasks.spawn(peer.run().instrument(info_span!(parent: None, "agent", protocol = "lines")));
+        Ok(Agent { commands, events, boot: BootTimes { initialize: start.elapsed(), session: Duration::ZERO } })
+    }
+}
+
+/// Waits whether the program stays; what it says meanwhile is for people.
+async fn settle(reader: &mut Reader, outbox: &mut Outbox) -> Result<(), AgentError> {
+    let settled = Instant::now() + SETTLE_TIME;
+    for _ in 0..SETTLE_LINES {
+        match timeout_at(settled, reader.next()).await {
+            Ok(heard) => outbox.push(peer::log(heard?)),
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}

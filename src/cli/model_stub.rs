@@ -39,7 +39,7 @@ A prompt tells the stub what to do; without a word of this it gets a short frien
 A script file is {\"rules\": [{\"when\": \"part of a prompt\", \"calls\": [{\"name\": …, \"args\": {…}}], \"thought\": …,
 \"say\": [\"piece\", …], \"delay_ms\": 0, \"error\": 429}]}; the first rule whose `when` is in the prompt is followed.";
 
-/// `greenroom model-stub`
+/// Serve a scripted model, for running without a key.
 #[derive(Debug, clap::Args)]
 #[command(after_help = DIRECTIVES)]
 pub struct ModelStubArgs {
@@ -94,4 +94,30 @@ pub async fn run(args: ModelStubArgs) -> anyhow::Result<()> {
     })
     .await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    enum Command {
+        ModelStub(ModelStubArgs),
+    }
+
+    #[test]
+    fn the_help_tells_what_a_prompt_may_say() {
+        let mut command = Command::command();
+        command.clone().debug_assert();
+        let stub = command.find_subcommand_mut("model-stub").expect("the subcommand");
+        assert!(stub.render_long_help().to_string().contains("[tool:write_file path=notes.txt text=hello]"));
+    }
+
+    #[test]
+    fn a_key_on_the_command_line_is_not_printed() {
+        let command = Command::try_parse_from(["greenroom", "model-stub", "--require-key", "canary"]).expect("parses");
+        assert!(!format!("{command:?}").contains("canary"));
+    }
 }

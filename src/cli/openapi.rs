@@ -7,6 +7,6 @@ use std::io::Write as _;
 /// # Errors
 /// stdout is closed.
 pub(super) fn run() -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{}", crate::doors::document())?;
+    writeln!(std::io::stdout().lock(), "{}", crate::doors::rest::document())?;
     Ok(())
 }

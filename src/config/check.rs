@@ -92,8 +92,13 @@ fn engine(config: &Config, rules: &mut Rules) {
     let runtime = &config.runtime;
     let spoken = |host: &str| ["unix:///", "tcp://", "http://"].iter().any(|scheme| host.starts_with(scheme));
     rules.must("runtime.host", runtime.host.as_deref().is_none_or(spoken), "must begin with unix:/// or tcp://");
-    let named = runtime.instance.as_deref().is_none_or(|name| TemplateName::parse(name).is_ok());
-    rules.must("runtime.instance", named, "must match [a-z0-9][a-z0-9._-]{0,63}");
+    // It becomes a label and the name of a control group.
+    let nameable = |name: &str| {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        plain && (1..=crate::ids::NAME_MAX).contains(&name.len())
+    };
+    let named = runtime.instance.as_deref().is_none_or(nameable);
+    rules.must("runtime.instance", named, "must match [A-Za-z0-9_-]{1,64}");
     rules.must("runtime.memory_mib", runtime.memory_mib != Some(0), "must be at least 1");
     rules.must("runtime.uid", runtime.uid != Some(0), "must not be 0: agents never run as root");
     rules.positive(&[("runtime.start_limit", runtime.start_limit), ("sandbox.ring_bytes", config.sandbox.ring_bytes)]);

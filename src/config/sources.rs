@@ -13,6 +13,8 @@ use super::{
 
 /// The prefix of variables that name a setting by its path.
 const PREFIX: &str = "GREENROOM__";
+/// Settings are never nested deeper than this.
+const DEPTH_MAX: usize = 6;
 /// Variables known by other names, and the setting each stands for. `DOCKER_HOST` gives way to a set `runtime.host`.
 pub(super) const WELL_KNOWN: [(&str, &[&str]); 4] = [
     ("GEMINI_API_KEY", &["model", "api_key"]),
@@ -99,6 +101,10 @@ pub(super) fn variables(env: &BTreeMap<String, String>, tree: &mut Node, faults:
         }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let origin = Rc::from(name.as_str());
+        if path.len() > DEPTH_MAX {
+            faults.push(Fault::new(path[..DEPTH_MAX].join("."), &*origin, "is no setting: none is nested so deep"));
+            continue;
+        }
         let mut trouble = None;
         let node = Node::single(&path, &origin, |key| {
             loose(key, text, &origin).unwrap_or_else(|fault| {

@@ -32,7 +32,8 @@ pub(super) enum BodyError {
     Broken(#[source] hyper::Error),
 }
 
-/// A body that has to bring its next piece within a deadline. Time spent waiting for the reader doesn't count.
+/// A body that has to bring its next piece within a deadline. Time spent waiting for the reader doesn't count: an agent
+/// that takes nothing holds up only itself, until its lease ends.
 #[derive(Debug)]
 struct Paced {
     inner: Incoming,

@@ -94,7 +94,12 @@ async fn send(
         Ok(Err(error)) => (blame(&error), chain(&error)),
         Err(_elapsed) => (Refusal::Deadline, "no answer within the deadline".to_owned()),
     };
-    tracing::warn!(user.id = %lease.binding.user, session.id = %lease.binding.session, cause, "{refusal}");
+    // What the agent itself did wrong is no news for an operator, and it could do it all day.
+    if matches!(refusal, Refusal::TooLarge | Refusal::Unfinished) {
+        tracing::debug!(user.id = %lease.binding.user, session.id = %lease.binding.session, cause, "{refusal}");
+    } else {
+        tracing::warn!(user.id = %lease.binding.user, session.id = %lease.binding.session, cause, "{refusal}");
+    }
     Err(refusal)
 }
 
@@ -114,6 +119,10 @@ fn pass_back(
     let headers = headers::to_the_agent(&from.headers);
     let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let events = media_type.starts_with(b"text/event-stream");
+    if target.metered && headers.contains_key(header::CONTENT_ENCODING) {
+        let binding = &lease.binding;
+        tracing::warn!(user.id = %binding.user, session.id = %binding.session, "an answer is encoded: its tokens can't be counted");
+    }
     let meter = target.metered.then(|| Meter::new(events, target.model, lease.clone()));
     let download = Download::new(body, slot.gateway().deadlines.idle, lease, meter, span);
     let mut answer = Response::new(Either::Right(download));

@@ -84,7 +84,8 @@ impl SlotGateway {
         state.lease = Some(lease);
     }
 
-    /// Refuses requests from now on and ends those under way. What the model has counted of them is still reported.
+    /// Refuses requests from now on and ends those under way. What the model has counted of them is still reported, a moment
+    /// later; then the slot's sender of the binding's channel is dropped.
     pub fn unbind(&self) {
         self.shared.state().end();
     }

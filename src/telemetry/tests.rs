@@ -146,12 +146,25 @@ async fn spans_reach_the_collector_and_only_ours() {
     assert!(!request.contains("not_ours") && !request.contains("/private"), "only our spans, and no lines");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_never_answers_holds_the_end_up_for_three_seconds_at_most() {
+    // Connections are taken by the kernel; nobody reads them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let endpoint = format!("http://{}/v1/traces", silent.local_addr().expect("bound"));
+    let provider = traces::provider(&BTreeMap::new(), Some(&endpoint)).expect("a client can be made inside a runtime");
+    let ((), _paper) = on_paper("info", Some(&provider), || info_span!("turn.prompt").in_scope(|| ()));
+    let begin = Instant::now();
+    Telemetry { provider: Some(provider) }.shutdown().await;
+    assert!(begin.elapsed() < FLUSH_DEADLINE + Duration::from_secs(1), "stopping took {:?}", begin.elapsed());
+}
+
 #[test]
 fn traces_are_sent_only_when_a_collector_is_named() {
     let env = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    assert!(!traces::wanted(&BTreeMap::new()));
-    assert!(!traces::wanted(&env("OTEL_EXPORTER_OTLP_ENDPOINT", "")));
+    assert_eq!(traces::wanted(&BTreeMap::new()), Ok(false));
+    assert_eq!(traces::wanted(&env("OTEL_EXPORTER_OTLP_ENDPOINT", "")), Ok(false));
     for name in traces::ENDPOINTS {
-        assert!(traces::wanted(&env(name, "http://127.0.0.1:4318")));
+        assert_eq!(traces::wanted(&env(name, "http://127.0.0.1:4318")), Ok(true));
+        assert_eq!(traces::wanted(&env(name, "https://collector.example")), Err(name));
     }
 }

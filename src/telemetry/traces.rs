@@ -28,8 +28,17 @@ pub(super) const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EX
 const SERVICE_NAME: &str = "greenroom";
 
 /// Whether a collector is configured.
-pub(super) fn wanted(env: &BTreeMap<String, String>) -> bool {
-    ENDPOINTS.iter().any(|name| env.get(*name).is_some_and(|value| !value.trim().is_empty()))
+///
+/// # Errors
+/// The name of a variable whose address isn't plain HTTP: the sender has no TLS of its own.
+pub(super) fn wanted(env: &BTreeMap<String, String>) -> Result<bool, &'static str> {
+    let set = |name: &&str| env.get(*name).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let mut named = ENDPOINTS.iter().filter_map(|name| Some((*name, set(name)?))).peekable();
+    let wanted = named.peek().is_some();
+    match named.find(|(_, address)| !address.starts_with("http://")) {
+        Some((name, _)) => Err(name),
+        None => Ok(wanted),
+    }
 }
 
 /// The sender. `endpoint` is for tests; none: the SDK reads `OTEL_*` itself, headers, sampler and batch sizes too.

@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+/// How the part begins that Gemini CLI puts before a session's first prompt.
+const CONTEXT: &str = "<session_context>";
+
 /// A request of `generateContent`, `streamGenerateContent` or `countTokens`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -49,8 +52,9 @@ impl Request {
         for content in self.contents.iter().rev().filter(|content| content.role.as_deref() != Some("model")) {
             let answered = content.parts.iter().filter(|part| part.function_response.is_some()).count();
             if answered == 0 {
-                let text = content.parts.iter().filter_map(|part| part.text.as_deref()).collect::<Vec<_>>().join("\n");
-                return Prompt { text, results };
+                let texts = content.parts.iter().filter_map(|part| part.text.as_deref());
+                let said: Vec<_> = texts.filter(|text| !text.trim_start().starts_with(CONTEXT)).collect();
+                return Prompt { text: said.join("\n"), results };
             }
             results += answered;
         }
@@ -91,7 +95,7 @@ mod tests {
         let request = request(json!({"contents": [
             {"role": "user", "parts": [{"text": "earlier"}]},
             {"role": "model", "parts": [{"text": "yes?"}]},
-            {"role": "user", "parts": [{"text": "now"}, {"text": "this"}]},
+            {"role": "user", "parts": [{"text": "<session_context>a"}, {"text": "now"}, {"text": "this"}]},
             {"role": "model", "parts": [{"functionCall": {"name": "a"}}]},
             {"role": "user", "parts": [{"functionResponse": {"name": "a"}}, {"text": "a note"}]},
         ]}));

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -54,7 +55,7 @@ impl Dev {
             config.model.api_key = Some(SecretString::from("the-stub-needs-no-key"));
             let stop = dev.stop.clone().cancelled_owned();
             dev.tasks.spawn(model_stub::serve(listener, model_stub::Options::default(), stop));
-            println!("GEMINI_API_KEY is not set: a model stub on {address} answers instead, from a script");
+            say(&format!("GEMINI_API_KEY is not set: a model stub on {address} answers instead, from a script"));
         }
         Ok(dev)
     }
@@ -67,11 +68,11 @@ impl Dev {
     /// Waits for the first warm sandbox, then prints how to use it.
     pub async fn invite(&self, app: &App) {
         let addresses = app.addresses();
-        println!("listening on {}; booting the first agent …", base(addresses.server));
+        say(&format!("listening on {}; booting the first agent …", base(addresses.server)));
         let warm = tokio::time::timeout(PATIENCE, app.wait_warm()).await.is_ok();
         let text = invitation(addresses.server, addresses.admin, self.token.expose_secret());
         let state = if warm { "an agent is warm" } else { "no agent is warm yet; the log says why" };
-        println!("{state} ({:.1} s)\n\n{text}", self.begin.elapsed().as_secs_f64());
+        say(&format!("{state} ({:.1} s)\n\n{text}", self.begin.elapsed().as_secs_f64()));
     }
 
     /// Ends what was started beside the app.
@@ -82,6 +83,11 @@ impl Dev {
             tracing::warn!("the model stub did not end in time");
         }
     }
+}
+
+/// Tells the person at the terminal. One who has closed it doesn't stop the server.
+fn say(text: &str) {
+    let _closed = writeln!(std::io::stdout(), "{text}");
 }
 
 /// An address to paste: one that means "everywhere" is reached on loopback.

@@ -1,6 +1,7 @@
 //! However an answer is cut, its last counts are found, and nothing else is taken for them.
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -79,7 +80,46 @@ fn counts_too_long_or_not_understood_are_skipped_and_counted() {
     assert_eq!((scanner.counts(), scanner.skipped()), (None, 1));
 }
 
+fn documents() -> impl Strategy<Value = Value> {
+    let text = prop_oneof!["usageMetadata", "\\PC{0,8}", "[{}\\[\\]\":\\\\,]{0,6}"];
+    let leaf = prop_oneof![
+        any::<u32>().prop_map(Value::from),
+        text.clone().prop_map(Value::from),
+        any::<u32>().prop_map(|tokens| json!({"promptTokenCount": tokens, "thoughtsTokenCount": 1})),
+        Just(Value::Null),
+    ];
+    let key = prop_oneof![2 => Just("usageMetadata".to_owned()), 1 => text];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::vec((key.clone(), inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// What a real JSON parser finds in an object, or in the last of an array's objects that has some.
+fn found_by_parser(document: &Value) -> Option<Counts> {
+    let in_object = |object: &Value| {
+        let usage = object.get("usageMetadata").filter(|usage| usage.is_object())?;
+        let usage = serde_json::from_value::<UsageMetadata>(usage.clone()).ok()?;
+        let (prompt, thoughts) = (usage.prompt_token_count.unwrap_or(0), usage.thoughts_token_count.unwrap_or(0));
+        Some(Counts { input: prompt, output: thoughts })
+    };
+    match document {
+        Value::Array(objects) => objects.iter().rev().find_map(in_object),
+        object => in_object(object),
+    }
+}
+
 proptest! {
+    #[test]
+    fn it_agrees_with_a_json_parser(document in documents(), pretty: bool, cut in 0_usize..200) {
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) };
+        let text = text.expect("JSON");
+        prop_assert_eq!(scan(false, text.as_bytes(), cut).counts(), found_by_parser(&document));
+    }
+
     #[test]
     fn cutting_into_any_pieces_changes_nothing(sizes in proptest::collection::vec(1_usize..40, 1..80)) {
         let mut scanner = UsageScanner::new(true);

@@ -9,6 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::model::{Agent, Model, PATH, eventually, json_request};
 use super::*;
@@ -294,4 +295,39 @@ async fn connections_past_the_limit_wait_for_their_turn() {
     assert!(!waiting.is_finished());
     crowd.clear();
     assert_eq!(waiting.await.expect("no panic").expect("an answer"), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_log_line_tells_a_key_a_prompt_or_a_query() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+    let subscriber = subscriber.with_writer(move || writer.clone()).with_span_events(FmtSpan::FULL).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let model = Model::start(model::echo_headers).await;
+    let url = model.url();
+    let house = House::bound(&url);
+    let request = || json_request(&format!("{PATH}?alt=sse&key=canary-query"), "{\"text\":\"canary-prompt\"}");
+    assert_eq!(house.ask(request()).await.0, StatusCode::OK);
+    drop(model);
+    let house = House::bound(&url);
+    assert_refused(house.ask(request()).await, 502, "UNAVAILABLE");
+    let lines = String::from_utf8(lines.0.lock().expect("not poisoned").clone()).expect("text");
+    assert!(!lines.contains("canary"), "{lines}");
+    let warned: Vec<_> = lines.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warned.len(), 1, "{lines}");
+    assert!(warned[0].contains(house.binding.session.as_str()) && warned[0].contains("ada"), "{}", warned[0]);
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

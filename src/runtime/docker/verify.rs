@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn every_weakened_field_gives_a_line_that_names_it() {
-        let weaker: [(&str, fn(&mut HostConfig)); 8] = [
+        type Weaken = fn(&mut HostConfig);
+        let weaker: [(&str, Weaken); 8] = [
             ("Memory", |host| host.memory = Some(0)),
             ("MemorySwap", |host| host.memory_swap = Some(-1)),
             ("PidsLimit", |host| host.pids_limit = None),

@@ -1,0 +1,303 @@
+//! A running agent: the one task that owns its pipes, its requests and its turn.
+//!
+//! The task does four things as they become possible: takes a command, reads a line, writes a waiting message, hands on a
+//! waiting event. It reads the next line only when the events of the last one are handed on. So a driver that takes no events
+//! stops the agent's output, while commands (above all `Cancel`) still go through. A driver that waits for a reply must go on taking
+//! events: the answer is behind them.
+//!
+//! - One turn at a time. A prompt while one runs is dropped with a warning (its end would be taken for the running one's).
+//! - While a new session is opened, the commands behind wait; at most one answer deadline.
+//! - After `Cancel` the turn ends by its own answer, with what the agent says until then. What it wants to be allowed is answered
+//!   `cancelled`, now and until the turn's end.
+//! - When a turn ends, its open permission requests do too.
+//! - What a former session still says is dropped and counted.
+
+use std::time::Duration;
+
+use agent_client_protocol_schema::v1::{
+    AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, NewSessionRequest, SetSessionModeRequest,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, warn};
+
+use super::{
+    boot::{Booted, session_id},
+    call::{Asker, Calls, Reply},
+    message::{self, Message},
+    permission::{self, Permissions},
+    update,
+};
+use crate::{
+    agent::{
+        AgentCommand, AgentError, AgentEvent,
+        framing::{LOG_LINE_LIMIT, readable},
+        outbox::Outbox,
+        wire::{Heard, Reader, Writer},
+    },
+    sandbox::pipes::Stream,
+};
+
+/// Not in the stable part of the protocol yet, but what Gemini CLI takes.
+const SESSION_SET_MODEL: &str = "session/set_model";
+/// Commands wait when this many pieces wait to be written.
+const COMMAND_BACKLOG: usize = 32;
+/// Reading waits when this many pieces wait to be written: the agent asks faster than it reads our answers.
+const ANSWER_BACKLOG: usize = 256;
+/// Commands wait when this many of our requests have no answer.
+const CALL_LIMIT: usize = 16;
+
+/// Where the turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Idle,
+    Running,
+    Cancelling,
+}
+
+/// What was passed over, for the log when the task ends.
+#[derive(Debug, Default)]
+struct Oddities {
+    /// Lines that are no message.
+    other_lines: u64,
+    /// Answers nobody waits for.
+    late_answers: u64,
+    /// Updates of a former session.
+    stale_updates: u64,
+    /// Requests for what isn't offered.
+    refused_requests: u64,
+}
+
+/// The owner of a running agent.
+#[derive(Debug)]
+pub(super) struct Peer {
+    reader: Reader,
+    writer: Writer,
+    commands: mpsc::Receiver<AgentCommand>,
+    /// Reading waits for it to be empty.
+    outbox: Outbox,
+    calls: Calls,
+    permissions: Permissions,
+    turn: Turn,
+    session: String,
+    former: Vec<String>,
+    answer_deadline: Duration,
+    odd: Oddities,
+}
+
+impl Peer {
+    pub(super) fn new(
+        booted: Booted,
+        commands: mpsc::Receiver<AgentCommand>,
+        events: mpsc::Sender<AgentEvent>,
+        answer_deadline: Duration,
+    ) -> Self {
+        Self {
+            reader: booted.reader,
+            writer: booted.writer,
+            commands,
+            outbox: Outbox::new(events),
+            calls: booted.calls,
+            permissions: Permissions::default(),
+            turn: Turn::Idle,
+            session: booted.session,
+            former: Vec::new(),
+            answer_deadline,
+            odd: Oddities::default(),
+        }
+    }
+
+    /// Serves until the agent or the driver is gone.
+    pub(super) async fn run(mut self) {
+        let end = self.serve().await;
+        debug!(end = ?end, odd = ?self.odd, cut_lines = self.reader.cut, "an agent's task ends");
+        let Some(error) = end else { return };
+        self.calls.fail_all(&error);
+        // A driver that waits to send a command would never take the last events.
+        drop(self.commands);
+        self.outbox.finish(error).await;
+    }
+
+    /// Why the agent is gone, or none when the driver is.
+    async fn serve(&mut self) -> Option<AgentError> {
+        loop {
+            let deadline = self.calls.next_deadline();
+            tokio::select! {
+                handed = self.outbox.hand_on() => handed.ok()?,
+                () = self.writer.write_one(), if !self.writer.is_empty() => {}
+                command = self.commands.recv(), if self.takes_commands() => self.obey(command?),
+                heard = self.reader.next(), if self.outbox.is_empty() && self.writer.len() < ANSWER_BACKLOG => match heard {
+                    Ok(heard) => self.hear(heard),
+                    Err(end) => return Some(end),
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    self.calls.expire(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn takes_commands(&self) -> bool {
+        self.writer.len() < COMMAND_BACKLOG && self.calls.len() < CALL_LIMIT && !self.calls.opening_session()
+    }
+
+    fn obey(&mut self, command: AgentCommand) {
+        match command {
+            AgentCommand::OpenSession { workspace, reply } => self.open_session(&workspace, reply),
+            AgentCommand::SetMode { mode, reply } => {
+                let params = SetSessionModeRequest::new(self.session.clone(), mode);
+                self.set(AGENT_METHOD_NAMES.session_set_mode, &params, reply);
+            }
+            AgentCommand::SetModel { model, reply } => {
+                let params = json!({ "sessionId": self.session, "modelId": model });
+                self.set(SESSION_SET_MODEL, &params, reply);
+            }
+            AgentCommand::Prompt { content } => self.prompt(&content),
+            AgentCommand::Cancel => self.cancel(),
+            AgentCommand::AnswerPermission { request, option_id } => {
+                match self.permissions.answer(request, option_id) {
+                    Some(answer) => self.writer.push(answer),
+                    None => debug!(request, "a permission that isn't open was answered"),
+                }
+            }
+        }
+    }
+
+    fn open_session(&mut self, workspace: &str, reply: Reply) {
+        if self.turn != Turn::Idle {
+            let error = AgentError::Protocol("a turn is running".to_owned());
+            // The driver may have gone meanwhile.
+            drop(reply.send(Err(error)));
+            return;
+        }
+        let call = AGENT_METHOD_NAMES.session_new;
+        self.ask(call, &NewSessionRequest::new(workspace), Asker::Session(reply), Some(self.answer_deadline));
+    }
+
+    fn set(&mut self, call: &'static str, params: &impl Serialize, reply: Reply) {
+        self.ask(call, params, Asker::Setting { call, reply }, Some(self.answer_deadline));
+    }
+
+    fn prompt(&mut self, content: &[Value]) {
+        if self.turn != Turn::Idle {
+            warn!("a prompt was dropped: a turn is running");
+            return;
+        }
+        self.turn = Turn::Running;
+        let params = json!({ "sessionId": self.session, "prompt": content });
+        self.ask(AGENT_METHOD_NAMES.session_prompt, &params, Asker::Turn, None);
+    }
+
+    fn cancel(&mut self) {
+        if self.turn != Turn::Running {
+            return;
+        }
+        self.turn = Turn::Cancelling;
+        let params = CancelNotification::new(self.session.clone());
+        self.writer.push(message::notification(AGENT_METHOD_NAMES.session_cancel, &params));
+        self.cancel_permissions();
+    }
+
+    fn cancel_permissions(&mut self) {
+        for answer in self.permissions.cancel_all() {
+            self.writer.push(answer);
+        }
+    }
+
+    fn ask(&mut self, call: &'static str, params: &impl Serialize, asker: Asker, allowed: Option<Duration>) {
+        let id = self.calls.open(call, asker, allowed);
+        self.writer.push(message::request(id, call, params));
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let line = match heard {
+            Heard::Line(line) => line,
+            Heard::Log(text) => return self.outbox.push(AgentEvent::Log { stream: Stream::Stderr, text }),
+        };
+        match Message::parse(&line) {
+            Message::Answer { id, result } => self.answered(id, result),
+            Message::Request { id, method, params } => self.asked(id, &method, params),
+            Message::Notification { method, params } => self.told(&method, params),
+            Message::Other => {
+                self.odd.other_lines += 1;
+                let text = readable(&line, LOG_LINE_LIMIT);
+                self.outbox.push(AgentEvent::Log { stream: Stream::Stdout, text });
+            }
+        }
+    }
+
+    fn answered(&mut self, id: Option<u64>, result: Result<Value, String>) {
+        match id.and_then(|id| self.calls.close(id)) {
+            Some(Asker::Turn) => self.turn_over(result),
+            Some(Asker::Session(reply)) => {
+                let call = AGENT_METHOD_NAMES.session_new;
+                let opened = result.map_err(|message| AgentError::Refused { call, message });
+                let opened = opened.and_then(|answer| session_id(&answer)).map(|session| self.change_session(session));
+                drop(reply.send(opened));
+            }
+            Some(Asker::Setting { call, reply }) => {
+                drop(reply.send(result.map(drop).map_err(|message| AgentError::Refused { call, message })));
+            }
+            None => self.odd.late_answers += 1,
+        }
+    }
+
+    fn change_session(&mut self, session: String) {
+        self.former.push(std::mem::replace(&mut self.session, session));
+        self.cancel_permissions();
+    }
+
+    fn turn_over(&mut self, result: Result<Value, String>) {
+        self.turn = Turn::Idle;
+        self.cancel_permissions();
+        let call = AGENT_METHOD_NAMES.session_prompt;
+        let stopped = result.map(|answer| answer["stopReason"].as_str().map(str::to_owned));
+        self.outbox.push(match stopped {
+            Ok(Some(stop_reason)) => AgentEvent::TurnEnded { stop_reason },
+            Ok(None) => AgentEvent::TurnFailed(AgentError::Protocol("its turn ended without a stop reason".to_owned())),
+            Err(message) => AgentEvent::TurnFailed(AgentError::Refused { call, message }),
+        });
+    }
+
+    fn asked(&mut self, id: Value, method: &str, mut params: Value) {
+        if method != CLIENT_METHOD_NAMES.session_request_permission {
+            self.odd.refused_requests += 1;
+            return self.writer.push(message::refusal(&id, method));
+        }
+        if self.turn == Turn::Cancelling || self.is_stale(&params) {
+            return self.writer.push(permission::cancelled(&id));
+        }
+        match self.permissions.open(id) {
+            Ok(request) => self.outbox.push(AgentEvent::PermissionRequested {
+                request,
+                options: update::permission_options(&params),
+                tool_call: update::fields(taken(&mut params, "toolCall")),
+            }),
+            Err(answer) => self.writer.push(answer),
+        }
+    }
+
+    fn told(&mut self, method: &str, mut params: Value) {
+        if self.is_stale(&params) {
+            self.odd.stale_updates += 1;
+        } else if method == CLIENT_METHOD_NAMES.session_update {
+            self.outbox.push(update::event(taken(&mut params, "update")));
+        } else {
+            self.outbox.push(update::unknown(method, &params));
+        }
+    }
+
+    /// Whether this is about a session that was left.
+    fn is_stale(&self, params: &Value) -> bool {
+        params["sessionId"].as_str().is_some_and(|session| self.former.iter().any(|former| former == session))
+    }
+}
+
+/// A field, or null where there is none; an agent may send anything.
+fn taken(params: &mut Value, field: &str) -> Value {
+    params.get_mut(field).map(Value::take).unwrap_or_default()
+}

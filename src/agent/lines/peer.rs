@@ -1,0 +1,227 @@
+//! A running line-oriented program: the one task that owns its pipes and its turn.
+//!
+//! ```text
+//!           prompt              first line              result, error or quiet time
+//!   idle ───────────▶ waiting ─────────────▶ speaking ─────────────────────────────▶ idle
+//!                        │                      │
+//!                        └───────── cancel ─────┴──▶ the same two, but thrown away; a next prompt waits
+//! ```
+//!
+//! As in the other protocol, the next line is read only when the events of the last are handed on, and commands are served meanwhile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, warn};
+
+use super::line::{self, Meaning};
+use crate::{
+    agent::{
+        AgentCommand, AgentError, AgentEvent,
+        framing::{LOG_LINE_LIMIT, readable},
+        outbox::Outbox,
+        wire::{Heard, Reader, Writer},
+    },
+    sandbox::pipes::Stream,
+};
+
+/// Commands wait when this many pieces wait to be written.
+const COMMAND_BACKLOG: usize = 32;
+
+/// Where the turn is.
+#[derive(Debug)]
+enum Turn {
+    Idle,
+    /// A prompt was sent.
+    Open {
+        /// When it last said something; none before its first line.
+        spoke: Option<Instant>,
+        heeded: Heeded,
+    },
+}
+
+/// What becomes of what the program says.
+#[derive(Debug)]
+enum Heeded {
+    /// It is handed on.
+    Yes,
+    /// The turn was cancelled: it is thrown away. The prompt that waits for its end.
+    No { next: Option<Bytes> },
+}
+
+/// The owner of a running program.
+#[derive(Debug)]
+pub(super) struct Peer {
+    reader: Reader,
+    writer: Writer,
+    commands: mpsc::Receiver<AgentCommand>,
+    /// Reading waits for it to be empty.
+    outbox: Outbox,
+    /// Since when events wait, and nobody listens to the program.
+    deaf_since: Instant,
+    turn: Turn,
+    quiet_time: Duration,
+}
+
+/// A line for people.
+pub(super) fn log(heard: Heard) -> AgentEvent {
+    match heard {
+        Heard::Line(line) => AgentEvent::Log { stream: Stream::Stdout, text: readable(&line, LOG_LINE_LIMIT) },
+        Heard::Log(text) => AgentEvent::Log { stream: Stream::Stderr, text },
+    }
+}
+
+impl Peer {
+    pub(super) fn new(
+        reader: Reader,
+        writer: Writer,
+        commands: mpsc::Receiver<AgentCommand>,
+        outbox: Outbox,
+        quiet_time: Duration,
+    ) -> Self {
+        Self { reader, writer, commands, outbox, deaf_since: Instant::now(), turn: Turn::Idle, quiet_time }
+    }
+
+    /// Serves until the program or the driver is gone.
+    pub(super) async fn run(mut self) {
+        let end = self.serve().await;
+        debug!(end = ?end, cut_lines = self.reader.cut, "an agent's task ends");
+        let Some(error) = end else { return };
+        // A driver that waits to send a command would never take the last events.
+        drop(self.commands);
+        self.outbox.finish(error).await;
+    }
+
+    /// Why the program is gone, or none when the driver is.
+    async fn serve(&mut self) -> Option<AgentError> {
+        loop {
+            let quiet = self.quiet_at();
+            tokio::select! {
+                // In this order, so that a line which is there counts before the quiet time.
+                biased;
+                handed = self.outbox.hand_on() => {
+                    handed.ok()?;
+                    self.listen_again();
+                }
+                () = self.writer.write_one(), if !self.writer.is_empty() => {}
+                command = self.commands.recv(), if self.writer.len() < COMMAND_BACKLOG => self.obey(command?),
+                heard = self.reader.next(), if self.outbox.is_empty() => match heard {
+                    Ok(heard) => self.hear(heard),
+                    Err(end) => return Some(end),
+                },
+                () = sleep_until(quiet.unwrap_or_else(Instant::now)), if quiet.is_some() => self.turn_over(None),
+            }
+        }
+    }
+
+    /// When the turn ends for lack of words; never while events wait, for then nobody listens.
+    fn quiet_at(&self) -> Option<Instant> {
+        match self.turn {
+            Turn::Open { spoke: Some(spoke), .. } if self.outbox.is_empty() => Some(spoke + self.quiet_time),
+            _ => None,
+        }
+    }
+
+    /// Puts an event behind those that wait.
+    fn say(&mut self, event: AgentEvent) {
+        if self.outbox.is_empty() {
+            self.deaf_since = Instant::now();
+        }
+        self.outbox.push(event);
+    }
+
+    /// An event was handed on. The time nobody listened is no silence.
+    fn listen_again(&mut self) {
+        let deaf = self.deaf_since.elapsed();
+        if let Turn::Open { spoke: Some(spoke), .. } = &mut self.turn {
+            *spoke += deaf;
+        }
+        self.deaf_since = Instant::now();
+    }
+
+    fn obey(&mut self, command: AgentCommand) {
+        let refused = |call: &'static str, why: &str| AgentError::Refused { call, message: why.to_owned() };
+        let no_such_thing = "a line-oriented program has none";
+        // In the replies below, a driver that has gone meanwhile is no loss.
+        match command {
+            AgentCommand::OpenSession { reply, .. } => drop(reply.send(Ok(()))),
+            AgentCommand::SetMode { reply, .. } => drop(reply.send(Err(refused("mode", no_such_thing)))),
+            AgentCommand::SetModel { reply, .. } => drop(reply.send(Err(refused("model", no_such_thing)))),
+            AgentCommand::Prompt { content } => self.prompt(&content),
+            AgentCommand::Cancel => self.cancel(),
+            AgentCommand::AnswerPermission { request, .. } => {
+                debug!(request, "a permission that isn't open was answered")
+            }
+        }
+    }
+
+    fn prompt(&mut self, content: &[Value]) {
+        let Some(prompt) = line::prompt(content) else {
+            let message = "a line-oriented program takes text only".to_owned();
+            let error = AgentError::Refused { call: "prompt", message };
+            self.say(AgentEvent::TurnFailed(error));
+            return;
+        };
+        match &mut self.turn {
+            Turn::Idle => self.send(prompt),
+            Turn::Open { heeded: Heeded::No { next: next @ None }, .. } => *next = Some(prompt),
+            Turn::Open { .. } => warn!("a prompt was dropped: a turn is running"),
+        }
+    }
+
+    fn send(&mut self, prompt: Bytes) {
+        self.turn = Turn::Open { spoke: None, heeded: Heeded::Yes };
+        self.writer.push(prompt);
+    }
+
+    fn cancel(&mut self) {
+        let Turn::Open { heeded, .. } = &mut self.turn else { return };
+        // Nothing to end when the former turn was cancelled and no prompt waits.
+        if !matches!(heeded, Heeded::No { next: None }) {
+            *heeded = Heeded::No { next: None };
+            self.say(AgentEvent::TurnEnded { stop_reason: "cancelled".to_owned() });
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let line = match (&mut self.turn, heard) {
+            (Turn::Open { spoke, .. }, Heard::Line(line)) => {
+                *spoke = Some(Instant::now());
+                line
+            }
+            (_, heard) => return self.say(log(heard)),
+        };
+        let heeded = matches!(self.turn, Turn::Open { heeded: Heeded::Yes, .. });
+        let event = match line::meaning(&line) {
+            Meaning::Result(last) => {
+                if let Some(last) = last.filter(|_| heeded) {
+                    self.say(AgentEvent::Message(last));
+                }
+                return self.turn_over(None);
+            }
+            Meaning::Error(message) => return self.turn_over(Some(AgentError::Refused { call: "prompt", message })),
+            Meaning::Message(block) => AgentEvent::Message(block),
+            Meaning::Thought(block) => AgentEvent::Thought(block),
+            Meaning::Update(raw) => AgentEvent::Update(raw),
+        };
+        if heeded {
+            self.say(event);
+        }
+    }
+
+    fn turn_over(&mut self, failure: Option<AgentError>) {
+        match std::mem::replace(&mut self.turn, Turn::Idle) {
+            Turn::Open { heeded: Heeded::Yes, .. } => self.say(match failure {
+                Some(error) => AgentEvent::TurnFailed(error),
+                None => AgentEvent::TurnEnded { stop_reason: "end_turn".to_owned() },
+            }),
+            Turn::Open { heeded: Heeded::No { next: Some(next) }, .. } => self.send(next),
+            Turn::Open { .. } | Turn::Idle => {}
+        }
+    }
+}
