@@ -305,6 +305,18 @@ async fn a_command_that_can_not_be_started_is_an_exit_with_127_and_a_reason() {
 }
 
 #[tokio::test]
+async fn the_agent_inherits_no_socket_and_no_ignored_signal() {
+    let sandbox = Sandbox::shell(&[], "grep SigIgn /proc/self/status; readlink /proc/self/fd/* | grep -c socket");
+    let (_link, mut pipes) = sandbox.link().await;
+    let (stdout, _, _) = read_all(&mut pipes).await;
+    let stdout = String::from_utf8(stdout).unwrap();
+    let (ignored, sockets) = stdout.trim().strip_prefix("SigIgn:").unwrap().trim().split_once('\n').unwrap();
+    // The C library ignores two of its own real-time signals in every child it spawns.
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0x7fff_ffff, 0, "{ignored}");
+    assert_eq!(sockets, "0");
+}
+
+#[tokio::test]
 async fn no_zombie_stays() {
     let script = "for i in $(seq 60); do (sleep 0.05 & sleep 0.05 &); done; echo started; exec sleep 1000";
     let sandbox = Sandbox::shell(&[], script);
