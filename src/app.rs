@@ -1,1 +1,330 @@
-//! (room not furnished yet)
+//! The composition root: builds every room, starts them in order, stops them in order.
+//!
+//! Start: folders and lock → engine answers → leftovers of a former run are cleared → one throw-away sandbox proves engine, mounts and link →
+//! pools → doors. A step that fails ends the start with a sentence that names the remedy; nothing is served on assumptions.
+//! Stop: no new work → sessions end (`shutdown`) → doors drain → stock is destroyed → telemetry is flushed by the caller. Each under a deadline.
+
+mod house;
+mod leftovers;
+mod program;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+pub use house::StartError;
+
+use crate::{
+    config::{Config, RuntimeChoice},
+    doors,
+    gateway::{Gateway, ModelKey},
+    identity::Authenticator,
+    ids::{Epoch, SlotId, TemplateName, UserId},
+    limits::Limits,
+    pool::{Pool, sweep},
+    runtime::{EngineFacts, Runtime, docker::Docker, process::Process},
+    sandbox::{
+        census::Census,
+        lifecycle::{Reaper, Recipe, Starter, prove::Proof, start::StarterParts},
+        slot::Slots,
+    },
+    service::{self, Service},
+    telemetry::{Metrics, labels::SandboxState},
+    workspace::Workspaces,
+};
+use house::House;
+
+/// How long a stopping server waits for its sandboxes to be destroyed.
+const DESTROY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the command line adds to the settings.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// A token for this run only.
+    pub dev_token: Option<(UserId, SecretString)>,
+}
+
+/// Where the app listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// For users.
+    pub server: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+}
+
+/// Everything below the doors: enough to make sandboxes.
+pub struct Engine {
+    /// The runtime.
+    pub runtime: Arc<dyn Runtime>,
+    starter: Arc<Starter>,
+    recipes: Vec<Recipe>,
+    census: Arc<Census>,
+    reaper: Reaper,
+    workspaces: Arc<Workspaces>,
+    house: House,
+    /// Ends the reaper.
+    reaper_stop: CancellationToken,
+    metrics: Metrics,
+}
+
+impl Engine {
+    /// Opens the state folder and the runtime. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub fn open(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
+        let house = House::open(config)?;
+        let runtime: Arc<dyn Runtime> = match config.runtime.kind {
+            RuntimeChoice::Docker => {
+                Arc::new(Docker::connect(&config.runtime, house.instance.clone()).map_err(StartError::Runtime)?)
+            }
+            RuntimeChoice::Process => Arc::new(Process::new()),
+        };
+        let static_needed = config.runtime.kind == RuntimeChoice::Docker;
+        let supervisor = program::install(config.sandbox.supervisor.as_deref(), &house.dir, static_needed)?;
+        let reaper_stop = CancellationToken::new();
+        let reaper = Reaper::spawn(Arc::clone(&runtime), reaper_stop.clone());
+        let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
+        let workspaces = Workspaces::open(&house.dir).map_err(|source| house.fault("workspaces", source))?;
+        let agents = TaskTracker::new();
+        let recipes = config.templates.iter().map(|(name, template)| {
+            let name = TemplateName::parse(name)
+                .map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
+            Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents)
+                .map_err(|source| StartError::Setting(source.to_string()))
+        });
+        let recipes = recipes.collect::<Result<Vec<_>, _>>()?;
+        let starter = Arc::new(Starter::new(StarterParts {
+            runtime: Arc::clone(&runtime),
+            gateway: Gateway::new().map_err(StartError::Gateway)?,
+            slots,
+            epoch: Epoch::random(),
+            supervisor,
+            settings: config.sandbox.clone(),
+            start_limit: config.runtime.start_limit,
+            reaper: reaper.clone(),
+            metrics: metrics.clone(),
+        }));
+        let census = Census::new(config.pool.cap);
+        let metrics = metrics.clone();
+        Ok(Self { runtime, starter, recipes, census, reaper, workspaces, house, reaper_stop, metrics })
+    }
+
+    /// Who the engine is.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    pub async fn facts(&self) -> Result<EngineFacts, StartError> {
+        self.runtime.engine().await.map_err(StartError::Runtime)
+    }
+
+    /// Clears what a former run left: containers, then slots, workspaces going home.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    pub async fn clear_leftovers(&self) -> Result<(), StartError> {
+        leftovers::clear(&*self.runtime, &self.census, &self.house, &self.workspaces).await
+    }
+
+    /// Proves engine, mounts and link with one throw-away sandbox of the first template whose image is there.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub async fn prove(&self) -> Result<Proof, StartError> {
+        let mut missing = None;
+        for recipe in &self.recipes {
+            match self.runtime.resolve_image(&recipe.template.image).await {
+                Ok(_) => {
+                    let slot = SlotId::random();
+                    let entry = self.census.admit(&recipe.name, &slot).ok_or_else(no_room)?;
+                    return self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof);
+                }
+                Err(error) => missing = Some(error),
+            }
+        }
+        Err(missing.map_or_else(|| StartError::Setting("there are no templates".to_owned()), StartError::Runtime))
+    }
+
+    /// Waits until everything handed to the reaper is destroyed, but not longer than the deadline.
+    pub async fn close(&self) {
+        if timeout(DESTROY_DEADLINE, self.reaper.drained()).await.is_err() {
+            warn!("not all sandboxes could be destroyed in time; the next start destroys them");
+        }
+        self.reaper_stop.cancel();
+    }
+}
+
+/// A server that is built and has its addresses, but serves nobody yet.
+pub struct App {
+    config: Arc<Config>,
+    engine: Engine,
+    service: Arc<Service>,
+    pools: BTreeMap<TemplateName, Arc<Pool>>,
+    authenticator: Arc<Authenticator>,
+    limits: Arc<Limits>,
+    addresses: Addresses,
+    /// For users and for operators; taken when serving begins.
+    listeners: Mutex<Option<(TcpListener, TcpListener)>>,
+    /// Ends warmers, sweep and housekeeping.
+    background: CancellationToken,
+}
+
+impl App {
+    /// Builds everything up to the doors; the pools begin to fill.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub async fn build(config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
+        let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
+        if let Some((user, token)) = extras.dev_token {
+            authenticator = authenticator.with_token(user, &token);
+        }
+        if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
+            return Err(StartError::Setting(format!(
+                "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
+                config.server.address
+            )));
+        }
+        let users = listen(config.server.address, "server.address").await?;
+        let operators = listen(config.admin.address, "admin.address").await?;
+        let limits = Arc::new(Limits::new(&config.limits).map_err(|error| StartError::Setting(error.to_string()))?);
+
+        if config.runtime.kind == RuntimeChoice::Process {
+            warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");
+        }
+        let engine = Engine::open(&config, &metrics)?;
+        let facts = engine.facts().await?;
+        info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
+        engine.clear_leftovers().await?;
+        let proof = engine.prove().await?;
+        house::judge(&proof, config.runtime.kind)?;
+        info!("one throw-away sandbox proved engine, mounts and link");
+
+        let background = CancellationToken::new();
+        let pool = |recipe: &Recipe| {
+            let stop = background.child_token();
+            (recipe.name.clone(), Pool::start(recipe.clone(), &config.pool, &engine.census, &engine.starter, stop))
+        };
+        let pools: BTreeMap<_, _> = engine.recipes.iter().map(pool).collect();
+        sweep::spawn(
+            Arc::clone(&engine.runtime),
+            Arc::clone(&engine.census),
+            config.pool.sweep,
+            background.child_token(),
+        );
+        let service = Arc::new(Service::new(service::Parts {
+            pools: pools.clone(),
+            workspaces: Arc::clone(&engine.workspaces),
+            limits: Arc::clone(&limits),
+            runtime: Arc::clone(&engine.runtime),
+            session: config.session.clone(),
+            model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
+            state_dir: engine.house.dir.clone(),
+            metrics,
+        }));
+        let taken = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
+        let addresses =
+            Addresses { server: taken(&users, config.server.address), admin: taken(&operators, config.admin.address) };
+        let listeners = Mutex::new(Some((users, operators)));
+        let config = Arc::new(config);
+        let authenticator = Arc::new(authenticator);
+        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background })
+    }
+
+    /// Where it listens: with the ports that were really taken.
+    #[must_use]
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits for the first warm sandbox of any pool.
+    pub async fn wait_warm(&self) {
+        let mut changes = self.engine.census.subscribe();
+        while self.engine.census.all().ready == 0 {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The use cases, for programs that embed the server.
+    #[must_use]
+    pub const fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Serves until `shutdown`, then stops in order. Serves once.
+    ///
+    /// # Errors
+    /// It has served already.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), StartError> {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (users, operators) = listeners.ok_or_else(|| StartError::Setting("an app serves once".to_owned()))?;
+        let doors_stop = CancellationToken::new();
+        let settings = &self.config.server;
+        let metrics = self.engine.metrics.clone();
+        let user_door = doors::rest::app(
+            Arc::clone(&self.service),
+            Arc::clone(&self.authenticator),
+            Arc::clone(&self.config),
+            metrics,
+        );
+        let operator_door = doors::admin_app(self.metrics_text());
+        let serving = TaskTracker::new();
+        serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
+        serving.spawn(doors::serve(operators, operator_door, settings.clone(), doors_stop.clone()));
+        serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
+        serving.close();
+        info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
+
+        shutdown.cancelled().await;
+        info!("stopping: no new work is taken");
+        self.service.stop_taking();
+        self.background.cancel();
+        if timeout(DESTROY_DEADLINE, self.service.end_sessions()).await.is_err() {
+            warn!("not all sessions ended in time");
+        }
+        doors_stop.cancel();
+        serving.wait().await;
+        for pool in self.pools.values() {
+            pool.close();
+        }
+        self.engine.close().await;
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Renders the metrics; gauges are read at that moment.
+    fn metrics_text(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let (metrics, pools) = (self.engine.metrics.clone(), self.pools.clone());
+        Arc::new(move || {
+            for (name, pool) in &pools {
+                let figures = pool.figures();
+                let counts = figures.counts;
+                metrics.set_sandboxes(name, SandboxState::Starting, counts.starting);
+                metrics.set_sandboxes(name, SandboxState::Ready, counts.ready);
+                metrics.set_sandboxes(name, SandboxState::Leased, counts.leased);
+                metrics.set_sandboxes(name, SandboxState::Ending, counts.ending);
+                metrics.set_waiting(name, figures.waiting);
+            }
+            metrics.render()
+        })
+    }
+}
+
+fn no_room() -> StartError {
+    StartError::Setting("pool.cap: there is no room for a single sandbox".to_owned())
+}
+
+async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
+}

@@ -4,18 +4,36 @@
 //! bound to the slot says whose key is used. Without a lease every request is refused. Only the model endpoint's host and paths
 //! can be reached; the key is put in on this side and never enters the sandbox. Bodies are streamed both ways; token counts
 //! are read from the answers as they pass.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `endpoint` | what may be reached |
+//! | `slot` | one socket, its binding, its connections |
+//! | `proxy` | one request, start to answer |
+//! | `headers`, `body` | what crosses, and at what pace |
+//! | `metering`, `lease` | counts in an answer; reports to the session |
+//! | `refusal` | the answers that are ours |
+//! | `upstream` | connections to the model |
 
-pub mod endpoint;
-pub mod metering;
-pub mod proxy;
-pub mod slot;
+mod body;
+mod endpoint;
+mod headers;
+mod lease;
+mod metering;
+mod proxy;
+mod refusal;
+mod slot;
+mod upstream;
 
-use std::sync::Arc;
+use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use crate::ids::{SessionId, UserId};
+
+pub use endpoint::{Endpoint, EndpointError};
+pub use slot::SlotGateway;
 
 /// Usage reports that may wait for a session's driver; past that they are summed up, never lost.
 pub const USAGE_CAPACITY: usize = 64;
@@ -52,4 +70,68 @@ pub struct Binding {
     pub key: Option<ModelKey>,
     /// Where token counts go.
     pub usage: mpsc::Sender<Usage>,
+}
+
+/// Why a gateway could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// TLS can't be set up at all.
+    #[error("the TLS client could not be set up")]
+    Tls {
+        /// What rustls said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A slot's socket can't be listened on.
+    #[error("can't listen on {}", socket.display())]
+    Listen {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// How long the gateway waits for the other side.
+#[derive(Debug, Clone, Copy)]
+struct Deadlines {
+    /// For the head of an answer, counted from the request's arrival.
+    head: Duration,
+    /// For the next piece of a body.
+    idle: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(120), idle: Duration::from_secs(120) }
+    }
+}
+
+/// Connections to the models, shared by all slots. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    upstream: upstream::Upstream,
+    deadlines: Deadlines,
+}
+
+impl Gateway {
+    /// Reads the machine's root certificates; connects to nothing yet. Without any certificate plain http still works.
+    ///
+    /// # Errors
+    /// [`GatewayError::Tls`].
+    pub fn new() -> Result<Self, GatewayError> {
+        let upstream = upstream::connect().map_err(|source| GatewayError::Tls { source })?;
+        Ok(Self { upstream, deadlines: Deadlines::default() })
+    }
+
+    /// Listens on a slot's socket, which everyone may write to: its folder has to be private. Every request is refused until
+    /// the slot is bound. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`GatewayError::Listen`].
+    pub fn open_slot(&self, socket: &Path, endpoint: Arc<Endpoint>) -> Result<SlotGateway, GatewayError> {
+        let listening = SlotGateway::open(self.clone(), socket, endpoint);
+        listening.map_err(|source| GatewayError::Listen { socket: socket.to_owned(), source })
+    }
 }

@@ -94,6 +94,12 @@ codes! {
 }
 
 impl Code {
+    /// A stable name of the code as a URI, such as `urn:greenroom:problem:pool-exhausted`; the `type` of RFC 9457.
+    #[must_use]
+    pub fn urn(self) -> String {
+        format!("urn:greenroom:problem:{}", self.as_str().to_ascii_lowercase().replace('_', "-"))
+    }
+
     /// `Retry-After` is owed on these; what is sent when the problem itself knows no better.
     #[must_use]
     pub const fn default_retry_after(self) -> Option<Duration> {
@@ -102,6 +108,21 @@ impl Code {
             _ => None,
         }
     }
+}
+
+/// Where a caller stands with one of their limits; what the `RateLimit` fields of a 429 are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateState {
+    /// The limit's name, such as `open`.
+    pub policy: &'static str,
+    /// How many are granted in one window, or at the same time when there is no window.
+    pub quota: u32,
+    /// The time in which a whole quota comes back; none: the limit counts what is held, not what passes.
+    pub window: Option<Duration>,
+    /// How many are left now.
+    pub remaining: u32,
+    /// When the next one is granted, if time alone brings it.
+    pub reset: Option<Duration>,
 }
 
 /// A failure as a caller sees it.
@@ -116,6 +137,8 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// For `EVENT_CURSOR_EXPIRED`: the earliest number that is still kept.
     pub earliest_seq: Option<u64>,
+    /// For 429: the limit that was met.
+    pub rate: Option<Box<RateState>>,
     /// The private cause. Logged once, where the answer is made; never sent.
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -125,7 +148,14 @@ impl Problem {
     /// A problem with a public text.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: code.default_retry_after(), earliest_seq: None, cause: None }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: code.default_retry_after(),
+            earliest_seq: None,
+            rate: None,
+            cause: None,
+        }
     }
 
     /// A fault of ours: the caller learns nothing but that.
@@ -151,6 +181,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
+        self
+    }
+
+    /// Says which limit was met.
+    #[must_use]
+    pub fn rate(mut self, state: RateState) -> Self {
+        self.rate = Some(Box::new(state));
         self
     }
 }

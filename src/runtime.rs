@@ -4,8 +4,11 @@
 //! can't be read back from the engine, and touches nothing that doesn't carry this instance's exact label. Every call has a deadline
 //! of its own; a call that is dropped may leave a container behind, which `list` finds and `remove` destroys.
 
+mod command;
 pub mod docker;
 pub mod process;
+
+use std::fmt;
 
 use async_trait::async_trait;
 
@@ -48,7 +51,62 @@ pub struct EngineFacts {
     /// Such as `Docker 20.10.24 (API 1.41)`.
     pub version: String,
     /// What it enforces and what it can't, a line each.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+/// One line about the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What it is about, such as `seccomp`.
+    pub about: &'static str,
+    /// Whether the engine has it.
+    pub holds: bool,
+    /// What it has, or why it hasn't.
+    pub text: String,
+}
+
+impl Note {
+    /// Something the engine has.
+    pub fn holds(about: &'static str, text: impl Into<String>) -> Self {
+        Self { about, holds: true, text: text.into() }
+    }
+
+    /// Something that can't be had on this engine.
+    pub fn missing(about: &'static str, text: impl Into<String>) -> Self {
+        Self { about, holds: false, text: text.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.about, self.text)
+    }
+}
+
+/// Whom the agent runs as: what it shall write must belong to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Who runs the server.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+}
+
+/// How a box ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PostMortem {
+    /// The exit code of its init; None while it runs.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed something in it for want of memory, within the last minute.
+    pub out_of_memory: bool,
 }
 
 /// Why the runtime could not do what was asked. A variant for each decision a caller takes.
@@ -89,6 +147,11 @@ pub enum RuntimeError {
 pub trait Runtime: Send + Sync + 'static {
     /// What kind it is.
     fn kind(&self) -> RuntimeKind;
+
+    /// Whom its agents run as. Unless a runtime says otherwise: whoever runs the server.
+    fn owner(&self) -> Owner {
+        Owner::own()
+    }
 
     /// The folder the agent works in, as the agent sees it.
     fn workspace_inside(&self, spec: &SandboxSpec) -> String;
@@ -134,4 +197,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// The engine's trouble.
     async fn verify(&self, container: &ContainerId, spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError>;
+
+    /// How the box ended, or how it goes; None when the runtime can't tell (any more).
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    async fn post_mortem(&self, _container: &ContainerId) -> Result<Option<PostMortem>, RuntimeError> {
+        Ok(None)
+    }
 }

@@ -4,6 +4,7 @@
 //! supervisor keeps to us ([`link`]) and its way from creation to destruction ([`lifecycle`]). It knows no engine and no HTTP:
 //! containers are made by a [`crate::runtime::Runtime`].
 
+pub mod census;
 pub mod lifecycle;
 pub mod link;
 pub mod pipes;

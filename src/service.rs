@@ -1,118 +1,130 @@
-//! The use cases. (being furnished; the signatures stand)
+//! The use cases: what every door calls, and nothing else.
+//!
+//! A use case takes a caller who has proved who they are, checks their limits, does its work in a span, and answers with plain data or a
+//! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, and
+//! each may be dropped at any of them.
 
+mod open;
+mod problems;
+mod read;
+mod readiness;
+mod turns;
 pub mod view;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use read::EventReader;
 
 use crate::{
+    config,
+    gateway::ModelKey,
     identity::Caller,
-    ids::{PermissionId, SessionId, TurnId},
+    ids::{SessionId, TemplateName, UserId},
+    limits::Limits,
+    pool::Pool,
     problem::{Code, Problem},
-    session::event::Event,
+    runtime::Runtime,
+    session::{Registry, SessionHandle},
+    telemetry::Metrics,
+    workspace::Workspaces,
 };
-use view::{
-    MeView, OpenSession, Page, PermissionAnswer, PermissionView, PoolView, Prompt, Readiness, SessionState,
-    SessionView, TurnView,
-};
 
-/// Every door calls these and nothing else.
-#[derive(Debug)]
-pub struct Service {}
-
-/// A reader of one session's events: replay, then follow. Holds one of the user's streams while it lives.
-#[derive(Debug)]
-pub struct EventReader {}
-
-impl EventReader {
-    /// The next event; waits for it. None: the session is over and everything was read.
-    pub async fn next(&mut self) -> Option<Result<Arc<Event>, Problem>> {
-        None
-    }
+/// What the service works with.
+pub struct Parts {
+    /// One pool per template.
+    pub pools: BTreeMap<TemplateName, Arc<Pool>>,
+    /// Users' folders.
+    pub workspaces: Arc<Workspaces>,
+    /// Paces and quotas.
+    pub limits: Arc<Limits>,
+    /// The engine, for readiness.
+    pub runtime: Arc<dyn Runtime>,
+    /// Times of sessions and turns.
+    pub session: config::Session,
+    /// The model API's key for callers who bring none.
+    pub model_key: Option<ModelKey>,
+    /// The state folder, for readiness.
+    pub state_dir: std::path::PathBuf,
+    /// Instruments.
+    pub metrics: Metrics,
 }
 
-fn later<T>() -> Result<T, Problem> {
-    Err(Problem::new(Code::Internal, "later"))
+/// Every door calls this.
+pub struct Service {
+    pools: BTreeMap<TemplateName, Arc<Pool>>,
+    workspaces: Arc<Workspaces>,
+    limits: Arc<Limits>,
+    runtime: Arc<dyn Runtime>,
+    settings: config::Session,
+    model_key: Option<ModelKey>,
+    state_dir: std::path::PathBuf,
+    metrics: Metrics,
+    registry: Arc<Registry>,
+    /// Each user's session for the simple door. A few lines at a time, never across an await.
+    default_sessions: Mutex<BTreeMap<UserId, SessionId>>,
+    drivers: TaskTracker,
+    stopping: AtomicBool,
+    /// Ends every session.
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Service").field("templates", &self.pools.keys()).finish_non_exhaustive()
+    }
 }
 
 impl Service {
-    /// Opens a session.
-    pub async fn open(&self, _caller: &Caller, _request: OpenSession) -> Result<SessionView, Problem> {
-        later()
+    /// Takes its parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { pools, workspaces, limits, runtime, session, model_key, state_dir, metrics } = parts;
+        Self {
+            pools,
+            workspaces,
+            limits,
+            runtime,
+            registry: Registry::new(session.keep_ended),
+            settings: session,
+            model_key,
+            state_dir,
+            metrics,
+            default_sessions: Mutex::default(),
+            drivers: TaskTracker::new(),
+            stopping: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+        }
     }
-    /// One session of the caller's.
-    pub fn session(&self, _caller: &Caller, _id: &SessionId) -> Result<SessionView, Problem> {
-        later()
+
+    /// Takes no new sessions and prompts from here on.
+    pub fn stop_taking(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
-    /// The caller's sessions, newest first.
-    pub fn sessions(
-        &self,
-        _caller: &Caller,
-        _state: Option<SessionState>,
-        _labels: &[(String, String)],
-        _limit: usize,
-        _cursor: Option<&str>,
-    ) -> Result<Page<SessionView>, Problem> {
-        later()
+
+    /// Ends every session and waits until each is over. The caller sets the deadline.
+    pub async fn end_sessions(&self) {
+        self.stop_taking();
+        self.stop.cancel();
+        self.drivers.close();
+        self.drivers.wait().await;
     }
-    /// Closes a session.
-    pub async fn close(&self, _caller: &Caller, _id: &SessionId) -> Result<(), Problem> {
-        later()
+
+    fn check_serving(&self) -> Result<(), Problem> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Problem::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"));
+        }
+        Ok(())
     }
-    /// Starts a turn.
-    pub async fn prompt(&self, _caller: &Caller, _id: &SessionId, _prompt: Prompt) -> Result<TurnView, Problem> {
-        later()
-    }
-    /// Starts a turn in the user's default session; opens that when there is none.
-    pub async fn chat(&self, _caller: &Caller, _prompt: Prompt) -> Result<TurnView, Problem> {
-        later()
-    }
-    /// One turn.
-    pub fn turn(&self, _caller: &Caller, _id: &SessionId, _turn: &TurnId) -> Result<TurnView, Problem> {
-        later()
-    }
-    /// Asks a running turn to end.
-    pub async fn cancel(&self, _caller: &Caller, _id: &SessionId, _turn: &TurnId) -> Result<TurnView, Problem> {
-        later()
-    }
-    /// The open permissions.
-    pub fn permissions(&self, _caller: &Caller, _id: &SessionId) -> Result<Vec<PermissionView>, Problem> {
-        later()
-    }
-    /// Answers a permission.
-    pub async fn answer(
-        &self,
-        _caller: &Caller,
-        _id: &SessionId,
-        _permission: &PermissionId,
-        _answer: PermissionAnswer,
-    ) -> Result<(), Problem> {
-        later()
-    }
-    /// A reader that begins after `after` (0: at the beginning).
-    pub fn events(&self, _caller: &Caller, _id: &SessionId, _after: u64) -> Result<EventReader, Problem> {
-        later()
-    }
-    /// A page of events after `after`; if there is none yet, waits up to `wait` for the first.
-    pub async fn event_page(
-        &self,
-        _caller: &Caller,
-        _id: &SessionId,
-        _after: u64,
-        _limit: usize,
-        _wait: Duration,
-    ) -> Result<Vec<Arc<Event>>, Problem> {
-        later()
-    }
-    /// Every pool.
-    pub fn pools(&self) -> Vec<PoolView> {
-        Vec::new()
-    }
-    /// The caller's limits and what is left.
-    pub fn me(&self, _caller: &Caller) -> MeView {
-        unreachable!("being furnished")
-    }
-    /// Whether we can serve.
-    pub async fn readiness(&self) -> Readiness {
-        Readiness { ready: false, reasons: Vec::new() }
+
+    fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
+        self.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
     }
 }

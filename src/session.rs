@@ -1,3 +1,23 @@
 //! Sessions: what a user sees of a lease, a workspace and an event log.
+//!
+//! Each session is owned by one [`driver`] task. Doors and service put requests in its queue and get answers on a oneshot; what it is
+//! doing is read from its [`status`]; what happened is read from its log. Whether something may be asked now is decided in [`policy`].
+//!
+//! ```text
+//!            prompt                    permission asked
+//!   ready ───────────► running ───────────────────────► waiting
+//!     ▲                  │ ▲                               │
+//!     └──── turn over ───┘ └───────── last one answered ───┘
+//!
+//!   from anywhere: closed, idle (from ready only), expired, agent gone, shutdown ──► ended
+//! ```
 
+pub mod driver;
 pub mod event;
+pub mod policy;
+pub mod registry;
+pub mod status;
+mod translate;
+
+pub use driver::{Command, Opened, Settings, spawn};
+pub use registry::{Registry, SessionHandle};

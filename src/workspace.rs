@@ -1,1 +1,292 @@
-//! (room not furnished yet)
+//! Workspaces: users' named folders, which outlive sandboxes.
+//!
+//! A workspace is at home in `<state>/workspaces/<user>/<name>` or in exactly one slot. It goes in and comes back by one `rename(2)` on
+//! the same file system: no copy, no mount, no privilege, and at no moment two of it. Who holds one is kept in memory; where
+//! one in use belongs is written down in its slot, so that a killed server loses nothing.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    ids::{UserId, WorkspaceName},
+    sandbox::slot::Slot,
+};
+
+/// Why a workspace can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkspaceError {
+    /// Another session holds it.
+    #[error("workspace {0} is in use")]
+    InUse(WorkspaceName),
+    /// The file system said no.
+    #[error("could not {step} the workspace")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// All workspaces of this server.
+#[derive(Debug)]
+pub struct Workspaces {
+    root: PathBuf,
+    /// Homes that are held. A few lines at a time, never across an await.
+    held: Mutex<HashSet<PathBuf>>,
+}
+
+impl Workspaces {
+    /// Opens `<state>/workspaces`, making it if it is missing.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn open(state_dir: &Path) -> io::Result<Arc<Self>> {
+        let root = state_dir.join("workspaces");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
+        Ok(Arc::new(Self { root, held: Mutex::default() }))
+    }
+
+    /// Takes hold of a workspace, whether it exists yet or not.
+    ///
+    /// # Errors
+    /// [`WorkspaceError::InUse`].
+    pub fn hold(self: &Arc<Self>, user: &UserId, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
+        let home = self.root.join(folder_of(user)).join(name.as_str());
+        if !self.held().insert(home.clone()) {
+            return Err(WorkspaceError::InUse(name.clone()));
+        }
+        Ok(WorkspaceHold { all: Arc::clone(self), home, keep_empty: true })
+    }
+
+    /// Takes the workspace of a leftover slot home. The slot's container must be gone.
+    ///
+    /// # Errors
+    /// The file system says no; the workspace stays where it is.
+    pub fn recover(&self, slot: &Slot) -> Result<(), WorkspaceError> {
+        let Some(home) = slot.belongs_to() else { return Ok(()) };
+        if !home.starts_with(&self.root) {
+            return Err(WorkspaceError::Io { step: "recover", source: io::Error::other("its home is not ours") });
+        }
+        // Empty: nobody wrote to it yet, or a server was killed between its claim and its move and the workspace is at home.
+        if fs::remove_dir(slot.workspace()).is_ok() {
+            return slot.clear_belongs_to().map_err(|source| WorkspaceError::Io { step: "recover", source });
+        }
+        take_home(slot, &home)
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One session's exclusive hold on a workspace; dropping it lets go.
+#[derive(Debug)]
+pub struct WorkspaceHold {
+    all: Arc<Workspaces>,
+    home: PathBuf,
+    keep_empty: bool,
+}
+
+impl WorkspaceHold {
+    /// Whether there is something to move in.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.home.exists()
+    }
+
+    /// A workspace nobody named isn't kept if it is empty at the end.
+    pub fn forget_if_empty(&mut self) {
+        self.keep_empty = false;
+    }
+
+    /// Moves the workspace into the slot, or, when it is new, claims the empty one that is there already. Two or three
+    /// system calls on one file system: fit for the path of an open, without a thread.
+    ///
+    /// # Errors
+    /// The file system says no; the workspace is at home then.
+    pub fn move_in(&self, slot: &Slot) -> Result<(), WorkspaceError> {
+        let failed = |step| move |source| WorkspaceError::Io { step, source };
+        slot.set_belongs_to(&self.home).map_err(failed("claim"))?;
+        if !self.exists() {
+            return Ok(());
+        }
+        let inside = slot.workspace();
+        let moved = match fs::rename(&self.home, &inside) {
+            // The warm agent left something of its own there. It isn't the user's: out with it.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&inside).and_then(|()| fs::rename(&self.home, &inside))
+            }
+            other => other,
+        };
+        moved.map_err(|source| {
+            let _home_it_is = slot.clear_belongs_to();
+            WorkspaceError::Io { step: "move in", source }
+        })
+    }
+
+    /// Moves the workspace home. The slot's container must be gone, or the agent could still write.
+    ///
+    /// # Errors
+    /// The file system says no; the workspace stays in its slot, which then isn't removed.
+    pub fn move_back(&self, slot: &Slot) -> Result<(), WorkspaceError> {
+        if slot.belongs_to().is_none() {
+            return Ok(());
+        }
+        if !self.keep_empty && fs::remove_dir(slot.workspace()).is_ok() {
+            return slot.clear_belongs_to().map_err(|source| WorkspaceError::Io { step: "forget", source });
+        }
+        take_home(slot, &self.home)
+    }
+}
+
+impl Drop for WorkspaceHold {
+    fn drop(&mut self) {
+        self.all.held().remove(&self.home);
+    }
+}
+
+fn take_home(slot: &Slot, home: &Path) -> Result<(), WorkspaceError> {
+    let failed = |source| WorkspaceError::Io { step: "move back", source };
+    let inside = slot.workspace();
+    // A server killed between the move and the last line left nothing here.
+    match fs::symlink_metadata(&inside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+        Ok(entry) if !entry.is_dir() => return Err(failed(io::Error::other("it is not a folder any more"))),
+        Ok(_) => {
+            if let Some(parent) = home.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+            }
+            fs::rename(&inside, home).map_err(failed)?;
+        }
+    }
+    slot.clear_belongs_to().map_err(failed)
+}
+
+/// One path component for a user: the id itself where that is safe, else its digest.
+fn folder_of(user: &UserId) -> String {
+    WorkspaceName::parse(user.as_str()).map_or_else(
+        |_| format!("~{}", hex(&Sha256::digest(user.as_str().as_bytes()))),
+        |name| name.as_str().to_owned(),
+    )
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::SlotId,
+        sandbox::slot::{Owner, Slots},
+    };
+
+    struct House {
+        _state: tempfile::TempDir,
+        slots: Slots,
+        workspaces: Arc<Workspaces>,
+    }
+
+    fn house() -> House {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let slots = Slots::open(state.path(), Owner { uid: 10_001, gid: 10_001 }).expect("slots");
+        let workspaces = Workspaces::open(state.path()).expect("workspaces");
+        House { _state: state, slots, workspaces }
+    }
+
+    impl House {
+        fn slot(&self) -> Slot {
+            self.slots.create(&SlotId::random()).expect("a slot")
+        }
+        fn hold(&self, user: &str, name: &str) -> Result<WorkspaceHold, WorkspaceError> {
+            let user = UserId::parse(user).expect("a user");
+            self.workspaces.hold(&user, &WorkspaceName::parse(name).expect("a name"))
+        }
+    }
+
+    #[test]
+    fn what_an_agent_wrote_is_there_the_next_time() {
+        let house = house();
+        let first = house.slot();
+        let hold = house.hold("alice", "notes").expect("free");
+        hold.move_in(&first).expect("claimed");
+        fs::write(first.workspace().join("a.txt"), "hello").expect("written");
+        hold.move_back(&first).expect("moved back");
+        first.remove().expect("removed");
+        drop(hold);
+
+        let second = house.slot();
+        let hold = house.hold("alice", "notes").expect("free again");
+        assert!(hold.exists());
+        hold.move_in(&second).expect("moved in");
+        assert_eq!(fs::read_to_string(second.workspace().join("a.txt")).expect("there"), "hello");
+        assert!(!hold.exists(), "it is in the slot, not in two places");
+    }
+
+    #[test]
+    fn a_workspace_is_held_by_one_session_at_a_time_and_by_user() {
+        let house = house();
+        let hold = house.hold("alice", "notes").expect("free");
+        assert!(matches!(house.hold("alice", "notes"), Err(WorkspaceError::InUse(_))));
+        let _other = house.hold("bob", "notes").expect("another user's is another one");
+        drop(hold);
+        house.hold("alice", "notes").expect("free again");
+    }
+
+    #[test]
+    fn a_killed_servers_workspace_is_taken_home() {
+        let house = house();
+        let slot = house.slot();
+        let hold = house.hold("https://id.example/alice", "notes").expect("free");
+        hold.move_in(&slot).expect("claimed");
+        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
+        drop(hold);
+        for found in house.slots.list().expect("listed") {
+            house.workspaces.recover(&found).expect("recovered");
+            found.remove().expect("removed");
+        }
+        assert!(house.hold("https://id.example/alice", "notes").expect("free").exists());
+    }
+
+    #[test]
+    fn a_nameless_workspace_is_kept_only_when_something_is_in_it() {
+        let house = house();
+        for (content, kept) in [(None, false), (Some("x"), true)] {
+            let slot = house.slot();
+            let mut hold = house.hold("alice", "made-up").expect("free");
+            hold.forget_if_empty();
+            hold.move_in(&slot).expect("claimed");
+            if let Some(content) = content {
+                fs::write(slot.workspace().join("a.txt"), content).expect("written");
+            }
+            hold.move_back(&slot).expect("moved back");
+            slot.remove().expect("removed");
+            assert_eq!(hold.exists(), kept);
+        }
+    }
+
+    #[test]
+    fn what_a_warm_agent_left_behind_makes_way() {
+        let house = house();
+        let first = house.slot();
+        let hold = house.hold("alice", "notes").expect("free");
+        hold.move_in(&first).expect("claimed");
+        fs::write(first.workspace().join("mine"), "x").expect("written");
+        hold.move_back(&first).expect("moved back");
+        let second = house.slot();
+        fs::write(second.workspace().join("litter"), "x").expect("written");
+        hold.move_in(&second).expect("moved in");
+        assert!(second.workspace().join("mine").exists() && !second.workspace().join("litter").exists());
+    }
+}

@@ -35,7 +35,9 @@ impl Default for Template {
     fn default() -> Self {
         Self {
             image: "greenroom/gemini:latest".to_owned(),
-            command: ["node", "/opt/gemini/gemini.js", "--acp"].map(str::to_owned).to_vec(),
+            command: ["node", "/opt/gemini/node_modules/@google/gemini-cli/bundle/gemini.js", "--acp"]
+                .map(str::to_owned)
+                .to_vec(),
             protocol: Protocol::Acp,
             quiet_time: Duration::from_secs(1),
             home: "/home/agent".to_owned(),

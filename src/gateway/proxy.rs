@@ -1,1 +1,150 @@
-//! (room not furnished yet)
+//! One request: checked, given the key, sent, and its answer passed back.
+//!
+//! Dropped at any point (the agent hung up, the lease ended) it takes its request to the model with it.
+
+use std::{convert::Infallible, error::Error, sync::Arc, time::Instant};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use tracing::{Instrument as _, Span, field::Empty};
+
+use super::{
+    body::{BodyError, Download, Meter, UPLOAD_BYTES, Upload},
+    endpoint::Target,
+    headers,
+    lease::Lease,
+    refusal::Refusal,
+    slot::Shared,
+};
+
+/// What goes back to the agent: a refusal of ours, or the model's words.
+pub(super) type AnswerBody = Either<Full<bytes::Bytes>, Download>;
+
+/// Answers one request of the slot's agent.
+pub(super) async fn answer(slot: Arc<Shared>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+    Ok(forward(&slot, request)
+        .await
+        .unwrap_or_else(|refusal| refusal.answer().map(|text| Either::Left(Full::new(text)))))
+}
+
+async fn forward(slot: &Shared, request: Request<Incoming>) -> Result<Response<AnswerBody>, Refusal> {
+    let lease = slot.lease().ok_or(Refusal::Unleased)?;
+    let (parts, body) = request.into_parts();
+    let target = check(slot, &parts, &body)?;
+    let span = tracing::info_span!(
+        "gateway.request",
+        user.id = %lease.binding.user, session.id = %lease.binding.session,
+        gateway.model = target.model, http.response.status_code = Empty, gateway.head_ms = Empty,
+    );
+    let upload = Upload::new(body, slot.gateway().deadlines.idle);
+    let sent = send(slot, &lease, &target, &parts, upload);
+    let result = sent.instrument(span.clone()).await;
+    match result {
+        Ok(response) => Ok(pass_back(slot, lease, target, response, span)),
+        Err(refusal) => {
+            span.record("http.response.status_code", refusal.answer().status().as_u16());
+            Err(refusal)
+        }
+    }
+}
+
+fn check(slot: &Shared, parts: &Parts, body: &Incoming) -> Result<Target, Refusal> {
+    if parts.method != Method::POST {
+        return Err(Refusal::NotAllowed);
+    }
+    let target = slot.endpoint().admit(&parts.uri).ok_or(Refusal::NotAllowed)?;
+    if !headers::is_json(&parts.headers) {
+        return Err(Refusal::MediaType);
+    }
+    if body.size_hint().lower() > UPLOAD_BYTES {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(target)
+}
+
+async fn send(
+    slot: &Shared,
+    lease: &Lease,
+    target: &Target,
+    parts: &Parts,
+    upload: Upload,
+) -> Result<Response<Incoming>, Refusal> {
+    let began = Instant::now();
+    let mut request = Request::new(upload);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target.uri.clone();
+    *request.headers_mut() = headers::to_the_model(&parts.headers);
+    if let Some(key) = lease.key()? {
+        request.headers_mut().insert(slot.endpoint().key_header().clone(), key);
+    }
+    let host = HeaderValue::from_str(slot.endpoint().authority().as_str()).map_err(|_| Refusal::Unreachable)?;
+    request.headers_mut().insert(header::HOST, host);
+
+    let gateway = slot.gateway();
+    let answered = tokio::time::timeout(gateway.deadlines.head, gateway.upstream.request(request)).await;
+    let (refusal, cause) = match answered {
+        Ok(Ok(response)) if passes(response.status()) => {
+            Span::current().record("http.response.status_code", response.status().as_u16());
+            Span::current().record("gateway.head_ms", u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+            return Ok(response);
+        }
+        Ok(Ok(response)) => (Refusal::Elsewhere, format!("status {}", response.status().as_u16())),
+        Ok(Err(error)) => (blame(&error), chain(&error)),
+        Err(_elapsed) => (Refusal::Deadline, "no answer within the deadline".to_owned()),
+    };
+    // What the agent itself did wrong is no news for an operator, and it could do it all day.
+    if matches!(refusal, Refusal::TooLarge | Refusal::Unfinished) {
+        tracing::debug!(user.id = %lease.binding.user, session.id = %lease.binding.session, cause, "{refusal}");
+    } else {
+        tracing::warn!(user.id = %lease.binding.user, session.id = %lease.binding.session, cause, "{refusal}");
+    }
+    Err(refusal)
+}
+
+/// A redirect would carry the key to wherever the answer says; an upgrade would end our sight of what passes.
+fn passes(status: StatusCode) -> bool {
+    !status.is_redirection() && !status.is_informational()
+}
+
+fn pass_back(
+    slot: &Shared,
+    lease: Arc<Lease>,
+    target: Target,
+    response: Response<Incoming>,
+    span: Span,
+) -> Response<AnswerBody> {
+    let (from, body) = response.into_parts();
+    let headers = headers::to_the_agent(&from.headers);
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let events = media_type.starts_with(b"text/event-stream");
+    if target.metered && headers.contains_key(header::CONTENT_ENCODING) {
+        let binding = &lease.binding;
+        tracing::warn!(user.id = %binding.user, session.id = %binding.session, "an answer is encoded: its tokens can't be counted");
+    }
+    let meter = target.metered.then(|| Meter::new(events, target.model, lease.clone()));
+    let download = Download::new(body, slot.gateway().deadlines.idle, lease, meter, span);
+    let mut answer = Response::new(Either::Right(download));
+    *answer.status_mut() = from.status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// Whether it was the agent's own body that ended the request.
+fn blame(error: &(dyn Error + 'static)) -> Refusal {
+    match causes(error).find_map(|cause| cause.downcast_ref::<BodyError>()) {
+        Some(BodyError::TooLarge) => Refusal::TooLarge,
+        Some(BodyError::Silent | BodyError::Broken(_)) => Refusal::Unfinished,
+        None => Refusal::Unreachable,
+    }
+}
+
+/// An error and its causes in one line. None of the layers below puts headers, bodies or queries in its text.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn causes<'error>(error: &'error (dyn Error + 'static)) -> impl Iterator<Item = &'error (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}

@@ -1,1 +1,297 @@
-//! (room not furnished yet)
+//! Sandboxes as containers of Docker, or of Podman, which speaks the same API.
+//!
+//! Holds nothing that can't be read back from the engine but the connection ([`connection`]), which is made when first needed and made
+//! anew when it broke: the engine may be down when the server starts and may restart under it. What a container looks like is in
+//! [`hardening`]; whether the engine obeyed, in [`verify`].
+
+mod ceiling;
+mod connection;
+mod facts;
+mod fault;
+mod hardening;
+mod labels;
+mod post_mortem;
+#[cfg(test)]
+mod sample;
+mod verify;
+
+use std::{collections::HashMap, sync::Once, time::Duration};
+
+use async_trait::async_trait;
+use bollard::{
+    models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo},
+    query_parameters::{CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder},
+};
+
+use self::{connection::Connection, fault::Fault, hardening::Setting};
+use super::{ContainerId, EngineFacts, Found, Owner, PostMortem, Runtime, RuntimeError, RuntimeKind};
+use crate::{
+    config,
+    sandbox::spec::{SandboxSpec, inside},
+};
+
+/// Where the engine listens unless the settings or `DOCKER_HOST` say otherwise.
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// The user and group of sandboxes when the server is root; images need no entry for it.
+const SANDBOX_UID: u32 = 10_001;
+/// How often a removal that somebody else began is looked at.
+const GONE_POLL: Duration = Duration::from_millis(50);
+
+/// The container runtime.
+pub struct Docker {
+    connection: Connection,
+    instance: String,
+    owner: Owner,
+    oci_runtime: Option<String>,
+    memory_mib: Option<u64>,
+    call_timeout: Duration,
+    start_timeout: Duration,
+    odd_labels_told: Once,
+}
+
+impl Docker {
+    /// Takes the settings; the engine is not called yet and may be down. `instance` is the label of this server's containers.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`] when the settings can't work on any engine: an address of an unknown kind, or root as the agent's user.
+    pub fn connect(config: &config::Runtime, instance: String) -> Result<Self, RuntimeError> {
+        let refused = |reason| RuntimeError::Refused { call: "the settings", reason };
+        let address = config.host.clone().or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()));
+        let address = address.unwrap_or_else(|| DEFAULT_HOST.to_owned());
+        if !["unix://", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme)) {
+            return Err(refused(format!("runtime.host {address}: must be unix://… or tcp://…")));
+        }
+        Ok(Self {
+            connection: Connection::new(address, config.call_timeout),
+            instance,
+            owner: choose_owner(config.uid, Owner::own()).map_err(refused)?,
+            oci_runtime: config.oci_runtime.clone(),
+            memory_mib: config.memory_mib,
+            call_timeout: config.call_timeout,
+            start_timeout: config.start_timeout,
+            odd_labels_told: Once::new(),
+        })
+    }
+
+    fn setting(&self, info: &SystemInfo) -> Setting {
+        Setting {
+            instance: self.instance.clone(),
+            owner: self.owner,
+            oci_runtime: self.oci_runtime.clone(),
+            cgroup_parent: ceiling::parent(info, &self.instance),
+        }
+    }
+
+    /// Sets the ceiling anew each time it is looked at: it is gone after a reboot, and an empty cgroup may be cleaned away.
+    fn set_ceiling(&self, info: &SystemInfo) -> Option<Result<u64, String>> {
+        let parent = ceiling::parent(info, &self.instance);
+        self.memory_mib.map(|mib| ceiling::set(info, &parent, mib).map(|()| mib))
+    }
+
+    async fn inspect(&self, container: &ContainerId) -> Result<ContainerInspectResponse, Fault> {
+        self.connection
+            .call("inspect", |client| async move { client.inspect_container(&container.0, None).await })
+            .await
+    }
+
+    /// Waits until a removal that is under way is done.
+    async fn until_gone(&self, container: &ContainerId) -> Result<(), RuntimeError> {
+        let gone = async {
+            loop {
+                match self.inspect(container).await {
+                    Err(Fault::Status { code: 404, .. }) => return Ok(()),
+                    Err(fault) => return Err(fault.refused("inspect")),
+                    Ok(_) => tokio::time::sleep(GONE_POLL).await,
+                }
+            }
+        };
+        let late = |_elapsed| Fault::late("remove", self.call_timeout).refused("remove");
+        tokio::time::timeout(self.call_timeout, gone).await.map_err(late)?
+    }
+
+    fn found(&self, summary: ContainerSummary) -> Option<Found> {
+        let marks = summary.labels.as_ref().and_then(|labels| labels::read(labels, &self.instance));
+        let (Some(container), Some(marks)) = (summary.id, marks) else {
+            self.odd_labels_told.call_once(|| {
+                tracing::warn!("containers with this server's label lack the others: they are left alone");
+            });
+            return None;
+        };
+        Some(Found {
+            container: ContainerId(container),
+            slot: marks.slot,
+            epoch: marks.epoch,
+            template: marks.template,
+            running: summary.state == Some(ContainerSummaryStateEnum::RUNNING),
+        })
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Docker
+    }
+
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    fn workspace_inside(&self, _spec: &SandboxSpec) -> String {
+        inside::WORKSPACE.to_owned()
+    }
+
+    async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
+        let engine = self.connection.engine_now().await.map_err(|fault| fault.refused("version"))?;
+        let ceiling = self.set_ceiling(&engine.info);
+        Ok(facts::facts(&engine.version, &engine.info, self.oci_runtime.as_deref(), ceiling.as_ref()))
+    }
+
+    async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
+        let call = "image inspect";
+        let answer = self.connection.call(call, |client| async move { client.inspect_image(image).await }).await;
+        match answer {
+            Ok(found) => found.id.ok_or_else(|| RuntimeError::NoImage { image: image.to_owned() }),
+            Err(Fault::Status { code: 404, .. }) => Err(RuntimeError::NoImage { image: image.to_owned() }),
+            Err(fault) => Err(fault.refused(call)),
+        }
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<ContainerId, RuntimeError> {
+        let call = "create";
+        let engine = self.connection.engine().await.map_err(|fault| fault.refused(call))?;
+        if let Some(Err(reason)) = self.set_ceiling(&engine.info) {
+            tracing::debug!(reason, "the pool's memory ceiling is not set");
+        }
+        let body = hardening::container(spec, &self.setting(&engine.info));
+        let options = CreateContainerOptionsBuilder::default().name(&hardening::container_name(spec)).build();
+        let answer = self
+            .connection
+            .call_within(call, self.start_timeout, |client| async move {
+                client.create_container(Some(options), body).await
+            })
+            .await;
+        match answer {
+            Ok(created) => {
+                if !created.warnings.is_empty() {
+                    tracing::debug!(slot = %spec.slot, warnings = ?created.warnings, "the engine warns");
+                }
+                Ok(ContainerId(created.id))
+            }
+            Err(Fault::Status { code: 404, message }) if message.to_lowercase().contains("image") => {
+                Err(RuntimeError::NoImage { image: spec.image.clone() })
+            }
+            Err(fault) => Err(fault.refused(call)),
+        }
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<i32, RuntimeError> {
+        let call = "start";
+        self.connection
+            .call_within(
+                call,
+                self.start_timeout,
+                |client| async move { client.start_container(&container.0, None).await },
+            )
+            .await
+            .map_err(|fault| fault.refused(call))?;
+        let state = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?.state.unwrap_or_default();
+        let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        pid.ok_or_else(|| RuntimeError::Refused {
+            call,
+            reason: format!("it ended at once with code {}", state.exit_code.unwrap_or_default()),
+        })
+    }
+
+    async fn remove(&self, container: &ContainerId) -> Result<(), RuntimeError> {
+        let call = "remove";
+        // The volumes too: an image may declare some, and they would stay for ever.
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let answer = self
+            .connection
+            .call(call, |client| async move { client.remove_container(&container.0, Some(options)).await })
+            .await;
+        match answer {
+            Ok(()) | Err(Fault::Status { code: 404, .. }) => Ok(()),
+            // Somebody is at it already.
+            Err(Fault::Status { code: 409, .. }) => self.until_gone(container).await,
+            Err(fault) => Err(fault.refused(call)),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        let call = "list";
+        let filters = HashMap::from([("label", vec![format!("{}={}", labels::INSTANCE, self.instance)])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = self
+            .connection
+            .call(call, |client| async move { client.list_containers(Some(options)).await })
+            .await
+            .map_err(|fault| fault.refused(call))?;
+        Ok(containers.into_iter().filter_map(|summary| self.found(summary)).collect())
+    }
+
+    async fn verify(&self, container: &ContainerId, spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError> {
+        let engine = self.connection.engine().await.map_err(|fault| fault.refused("version"))?;
+        let asked = hardening::container(spec, &self.setting(&engine.info));
+        let applied = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?;
+        Ok(verify::differences(&asked, &applied))
+    }
+
+    async fn post_mortem(&self, container: &ContainerId) -> Result<Option<PostMortem>, RuntimeError> {
+        let state = match self.inspect(container).await {
+            Ok(inspected) => inspected.state.unwrap_or_default(),
+            Err(Fault::Status { code: 404, .. }) => return Ok(None),
+            Err(fault) => return Err(fault.refused("inspect")),
+        };
+        let seen = self
+            .connection
+            .call("events", |client| async move { post_mortem::was_out_of_memory(&client, &container.0).await })
+            .await
+            .map_err(|fault| fault.refused("events"))?;
+        Ok(Some(post_mortem::read(&state, seen)))
+    }
+}
+
+/// Whom agents run as: never root, whoever runs the server. Only root can give files away, so anybody else is their own agents' user.
+fn choose_owner(configured: Option<u32>, own: Owner) -> Result<Owner, String> {
+    match configured {
+        Some(0) => Err("runtime.uid is 0: agents never run as root".to_owned()),
+        Some(uid) => Ok(Owner { uid, gid: uid }),
+        None if own.uid == 0 => Ok(Owner { uid: SANDBOX_UID, gid: SANDBOX_UID }),
+        None => Ok(Owner { uid: own.uid, gid: if own.gid == 0 { own.uid } else { own.gid } }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_never_run_as_root() {
+        let owner = |uid, gid| Owner { uid, gid };
+        assert_eq!(choose_owner(None, owner(0, 0)), Ok(owner(10_001, 10_001)));
+        assert_eq!(choose_owner(None, owner(1_000, 1_000)), Ok(owner(1_000, 1_000)));
+        assert_eq!(choose_owner(None, owner(1_000, 0)), Ok(owner(1_000, 1_000)));
+        assert_eq!(choose_owner(Some(7), owner(0, 0)), Ok(owner(7, 7)));
+        assert!(choose_owner(Some(0), owner(0, 0)).is_err());
+    }
+
+    #[tokio::test]
+    async fn it_can_be_made_while_the_engine_is_down_and_says_where_it_looked() {
+        let config =
+            config::Runtime { host: Some("unix:///nowhere/engine.sock".to_owned()), ..config::Runtime::default() };
+        let docker = Docker::connect(&config, "test".to_owned()).expect("nothing is called");
+        let error = docker.engine().await.expect_err("nobody is there");
+        assert!(
+            matches!(&error, RuntimeError::Unreachable { reason } if reason.contains("/nowhere/engine.sock")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_address_of_an_unknown_kind_is_refused_at_once() {
+        let config = config::Runtime { host: Some("ssh://host".to_owned()), ..config::Runtime::default() };
+        assert!(Docker::connect(&config, "test".to_owned()).is_err());
+    }
+}

@@ -1,1 +1,124 @@
-//! (room not furnished yet)
+//! A sandbox from its creation to its destruction.
+//!
+//! [`start::Starter`] makes one in five phases: create, start, link, initialize, session. Only after the last is it a [`Sandbox`]. Whatever
+//! happens on the way, and whoever drops a sandbox, what exists of it goes to the [`end::Reaper`], which sees to it that the container is
+//! gone, then lets the owner of the workspace fetch it, then removes the folder. Used or not, no sandbox is started twice.
+
+pub mod end;
+pub mod prove;
+pub mod recipe;
+pub mod start;
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+pub use end::{Reaper, Remains};
+pub use recipe::Recipe;
+pub use start::{StartFailure, Starter};
+
+use super::{census::SandboxState, slot::Slot};
+use crate::{
+    agent::{Agent, AgentError, AgentEvent},
+    gateway::Binding,
+    ids::TemplateName,
+    runtime::PostMortem,
+    telemetry::labels::StartTimes,
+};
+
+/// Events a warm agent may have said before it is leased; more than these are dropped, oldest first.
+const EARLY_EVENTS: usize = 64;
+
+/// A container with a booted agent in it.
+pub struct Sandbox {
+    remains: Remains,
+    agent: Option<Agent>,
+    early: Vec<AgentEvent>,
+    template: TemplateName,
+    workspace_inside: String,
+    times: StartTimes,
+    ready_since: Instant,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sandbox").field("slot", self.slot().id()).field("template", &self.template).finish()
+    }
+}
+
+impl Sandbox {
+    /// Its folder on the host.
+    #[must_use]
+    pub fn slot(&self) -> &Slot {
+        self.remains.slot()
+    }
+
+    /// The template it was made from.
+    #[must_use]
+    pub const fn template(&self) -> &TemplateName {
+        &self.template
+    }
+
+    /// The workspace, as the agent sees it.
+    #[must_use]
+    pub fn workspace_inside(&self) -> &str {
+        &self.workspace_inside
+    }
+
+    /// How long its start took, by phase.
+    #[must_use]
+    pub const fn times(&self) -> &StartTimes {
+        &self.times
+    }
+
+    /// How long it has been ready.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.ready_since.elapsed()
+    }
+
+    /// Says in the census what it is doing.
+    pub fn advance(&self, state: SandboxState) {
+        self.remains.advance(state);
+    }
+
+    /// Binds its gateway socket to a user's lease: from here on the agent can reach its model.
+    pub fn bind(&self, binding: Binding) {
+        self.remains.bind(binding);
+    }
+
+    /// Hands over the agent, and what it said while it waited. None the second time.
+    pub fn take_agent(&mut self) -> Option<(Agent, Vec<AgentEvent>)> {
+        self.agent.take().map(|agent| (agent, std::mem::take(&mut self.early)))
+    }
+
+    /// What a waiting agent says is kept for its user; if it is gone, this says why.
+    ///
+    /// # Errors
+    /// The agent is gone, and so is the use of this sandbox.
+    pub fn check(&mut self) -> Result<(), AgentError> {
+        let Some(agent) = self.agent.as_mut() else { return Ok(()) };
+        loop {
+            match agent.events.try_recv() {
+                Ok(AgentEvent::Gone(error)) => return Err(error),
+                Ok(event) if self.early.len() < EARLY_EVENTS => self.early.push(event),
+                Ok(_) => {}
+                Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return Ok(()),
+                Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {
+                    return Err(AgentError::Lost("its task ended".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Runs when the container is gone and before its folder is removed: the moment to fetch the workspace. If it fails, the folder stays.
+    pub fn when_gone(&mut self, then: impl FnOnce(&Slot) + Send + Sync + 'static) {
+        self.remains.when_gone(then);
+    }
+
+    /// What the engine knows about the agent's death.
+    pub async fn post_mortem(&self) -> Option<PostMortem> {
+        self.remains.post_mortem().await
+    }
+}

@@ -11,6 +11,8 @@ use crate::{
     ids::{PermissionId, SessionId, TemplateName, TurnId, WorkspaceName},
 };
 
+pub use crate::session::status::{ColdReason, EndReason, TurnState};
+
 /// A request to open a session. Names are checked by the door that took them in.
 #[derive(Debug, Clone, Default)]
 pub struct OpenSession {
@@ -45,34 +47,6 @@ pub enum SessionState {
     Waiting,
     /// Over.
     Ended,
-}
-
-/// Why a session is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
-    /// The user closed it.
-    Closed,
-    /// No turn for too long.
-    Idle,
-    /// Too old.
-    Expired,
-    /// The agent ended by itself.
-    AgentExited,
-    /// The sandbox ran out of memory.
-    OutOfMemory,
-    /// The sandbox is gone.
-    SandboxLost,
-    /// The server stopped.
-    Shutdown,
-}
-
-/// Why a lease did not start warm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColdReason {
-    /// The stock was empty.
-    Empty,
-    /// An existing workspace needed a new agent session.
-    Workspace,
 }
 
 /// How a session came to its sandbox.
@@ -136,17 +110,6 @@ pub struct SessionView {
     pub usage: UsageView,
     /// Why it is over, if it is, with a sentence for people.
     pub end: Option<(EndReason, String)>,
-}
-
-/// What a turn is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TurnState {
-    /// The agent works.
-    Running,
-    /// Over; ACP's stop reason.
-    Ended(String),
-    /// Failed; the problem's code and text.
-    Failed(crate::problem::Code, String),
 }
 
 /// A turn as its owner sees it.
@@ -270,4 +233,15 @@ pub struct Readiness {
 pub struct Prompt {
     /// At least one block.
     pub content: Arc<[Value]>,
+}
+
+/// A template, as users see it.
+#[derive(Debug, Clone)]
+pub struct TemplateView {
+    /// Its name.
+    pub name: TemplateName,
+    /// How its agent talks: `acp` or `lines`.
+    pub protocol: &'static str,
+    /// Whether it is leased when an open names none.
+    pub default: bool,
 }

@@ -1,0 +1,45 @@
+# `make` lists what there is. One target folder for everything, so that nothing is built twice.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast lint engine image test-image supervisor openapi bench-lease clean-state
+
+GREENROOM_STATE ?= /var/lib/greenroom
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: ## set up what is missing, then serve on 127.0.0.1:8080
+	@scripts/run
+
+test: ## everything: format, lints, unit tests, and the tests against real containers and the real agent
+	@scripts/test
+
+test-fast: ## unit tests only: no container engine needed
+	cargo test --locked --lib
+
+lint: ## format and clippy, warnings denied
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+
+engine: ## make sure that a container engine answers
+	@scripts/engine
+
+image: engine ## the sandbox image of Gemini CLI
+	@scripts/image
+
+test-image: engine ## the small image for tests
+	@scripts/test-image
+
+supervisor: ## the static supervisor, in target/supervisor/
+	@scripts/supervisor
+
+openapi: ## write openapi/openapi.json anew
+	@# By way of a new file: a failed build must not leave an empty document.
+	cargo run --quiet --locked -- openapi >target/openapi.json && mv target/openapi.json openapi/openapi.json
+
+bench-lease: image supervisor ## warm against cold, 50 times each; writes target/bench/lease.json
+	cargo bench --locked --bench lease
+
+clean-state: ## remove the state folder, workspaces included, of a stopped server
+	@test -n "$(GREENROOM_STATE)" -a "$(GREENROOM_STATE)" != /
+	rm -rf --one-file-system "$(GREENROOM_STATE)"

@@ -1,0 +1,44 @@
+//! Clears what a former run left behind: first its containers, then its slots, whose workspaces go home.
+
+use std::fs;
+
+use tracing::{error, info};
+
+use super::house::{House, StartError};
+use crate::{
+    pool::sweep,
+    runtime::Runtime,
+    sandbox::{census::Census, slot::Slots},
+    workspace::Workspaces,
+};
+
+/// Nothing of ours runs yet, so the census is empty and everything found is a leftover.
+pub(super) async fn clear(
+    runtime: &dyn Runtime,
+    census: &Census,
+    house: &House,
+    workspaces: &Workspaces,
+) -> Result<(), StartError> {
+    let destroyed = sweep::once(runtime, census).await.map_err(StartError::Runtime)?;
+    let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
+    let found = slots.list().map_err(|source| house.fault("slots", source))?;
+    let (mut recovered, slots_found) = (0, found.len());
+    for slot in found {
+        let was_leased = slot.belongs_to().is_some();
+        if let Err(problem) = workspaces.recover(&slot) {
+            // The folder stays: a person can still save what is in it.
+            error!(error = %problem, cause = ?std::error::Error::source(&problem), slot = %slot.id(), "a workspace could not be recovered");
+            continue;
+        }
+        recovered += usize::from(was_leased);
+        if let Err(problem) = slot.remove() {
+            error!(error = %problem, slot = %slot.id(), "a leftover slot could not be removed");
+        }
+    }
+    if destroyed + slots_found > 0 {
+        info!(containers = destroyed, slots = slots_found, workspaces = recovered, "cleared what a former run left");
+    }
+    // The empty folders of runs that were killed while they checked whether they can write.
+    let _usually_not_there = fs::remove_file(house.dir.join(".writable"));
+    Ok(())
+}

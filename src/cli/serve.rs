@@ -1,0 +1,128 @@
+//! `greenroom serve`: settings, telemetry, the app, signals.
+//!
+//! The first SIGTERM or SIGINT lets the app finish what is under way, within its deadlines; the second ends the process at once (what it
+//! leaves on the engine is destroyed at the next start).
+
+mod dev;
+mod signals;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use clap::Args;
+use tokio::pin;
+
+use super::{
+    block_on,
+    settings::{SettingsArgs, environment},
+};
+use crate::{
+    app::{App, Extras},
+    config::{self, Config, Overrides, Sources},
+    telemetry::{self, Metrics},
+};
+
+/// Arguments of `greenroom serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The port to listen on [default: 8080]
+    #[arg(long)]
+    port: Option<u16>,
+    /// The image of the template `gemini` [default: greenroom/gemini:latest] [env: GEMINI_IMAGE]
+    #[arg(long)]
+    image: Option<String>,
+    /// Warm sandboxes to keep [default: 4] [env: POOL_SIZE]
+    #[arg(long, value_name = "COUNT")]
+    pool_size: Option<usize>,
+    /// For trying out: a token for this run, a model stub when there is no key, logs for people, a state folder of your own.
+    #[arg(long)]
+    dev: bool,
+}
+
+/// Serves until told to stop.
+pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let env = environment();
+    let dev = args.dev;
+    let config = config::load(args.sources(env.clone()))?;
+    block_on(serve(config, env, dev))
+}
+
+impl ServeArgs {
+    fn sources(self, env: BTreeMap<String, String>) -> Sources {
+        let presets = if self.dev { dev::presets(&env) } else { Vec::new() };
+        let overrides = Overrides {
+            port: self.port,
+            image: self.image,
+            pool_size: self.pool_size,
+            state_dir: self.settings.state_dir,
+        };
+        Sources { presets, file: self.settings.config, env, overrides }
+    }
+}
+
+async fn serve(mut config: Config, env: BTreeMap<String, String>, dev: bool) -> anyhow::Result<()> {
+    let telemetry = telemetry::init(&config.telemetry, &env)?;
+    let result = async {
+        let signals = signals::listen()?;
+        let dev = if dev { Some(dev::Dev::prepare(&mut config).await?) } else { None };
+        let extras = Extras { dev_token: dev.as_ref().map(dev::Dev::token) };
+        let app = App::build(config, Metrics::default(), extras).await?;
+
+        let serving = app.run(signals.stop());
+        pin!(serving);
+        let result = match &dev {
+            None => serving.await,
+            Some(dev) => tokio::select! {
+                result = &mut serving => result,
+                () = dev.invite(&app) => serving.await,
+            },
+        };
+        if let Some(dev) = dev {
+            dev.end().await;
+        }
+        result.map_err(anyhow::Error::from)
+    }
+    .await;
+    telemetry.shutdown().await;
+    result
+}
+
+/// The state folder of somebody who tries it out.
+fn own_state_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let set = |name: &str| env.get(name).filter(|value| value.starts_with('/')).map(PathBuf::from);
+    set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))).map(|folder| folder.join("greenroom"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(dev: bool) -> ServeArgs {
+        let settings = SettingsArgs { config: None, state_dir: None };
+        ServeArgs { settings, port: Some(1), image: None, pool_size: Some(2), dev }
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn trying_out_uses_a_state_folder_of_ones_own_and_logs_for_people() {
+        let config = config::load(args(true).sources(env(&[("HOME", "/home/ada")]))).expect("good settings");
+        assert_eq!(config.state.dir, PathBuf::from("/home/ada/.local/state/greenroom"));
+        assert_eq!(config.telemetry.format, config::LogFormat::Text);
+        assert_eq!((config.server.address.port(), config.pool.size), (1, 2));
+        let xdg = env(&[("HOME", "/home/ada"), ("XDG_STATE_HOME", "/s"), ("GREENROOM__TELEMETRY__FORMAT", "json")]);
+        let config = config::load(args(true).sources(xdg)).expect("good settings");
+        assert_eq!(config.state.dir, PathBuf::from("/s/greenroom"));
+        assert_eq!(config.telemetry.format, config::LogFormat::Json);
+    }
+
+    #[test]
+    fn a_server_to_keep_has_none_of_it() {
+        let config = config::load(args(false).sources(env(&[("HOME", "/home/ada")]))).expect("good settings");
+        assert_eq!(config.state.dir, PathBuf::from("/var/lib/greenroom"));
+        assert_eq!(config.telemetry.format, config::LogFormat::Json);
+    }
+}

@@ -1,0 +1,112 @@
+//! What users get: sessions and turns, who may come in and how fast, the key of those who bring none.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// Sessions and turns.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// A session without a turn or an open permission ends after this long. Default 30 min.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// A session ends at this age. Default 8 h.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Deadline for a turn's first output. Default 120 s.
+    #[serde(with = "humantime_serde")]
+    pub first_output_timeout: Duration,
+    /// Deadline for a whole turn. Default 30 min.
+    #[serde(with = "humantime_serde")]
+    pub turn_timeout: Duration,
+    /// How long an agent may take to end a turn it was asked to cancel. Default 5 s; then it is killed.
+    #[serde(with = "humantime_serde")]
+    pub cancel_grace: Duration,
+    /// How long a permission stays open. Default 10 min; then it is denied.
+    #[serde(with = "humantime_serde")]
+    pub permission_timeout: Duration,
+    /// Events kept per session, in bytes of their text. Default 64 MiB; the oldest go.
+    pub log_bytes: usize,
+    /// How long an ended session and its events can still be read. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub keep_ended: Duration,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(30 * 60),
+            max_age: Duration::from_secs(8 * 3600),
+            first_output_timeout: Duration::from_secs(120),
+            turn_timeout: Duration::from_secs(30 * 60),
+            cancel_grace: Duration::from_secs(5),
+            permission_timeout: Duration::from_secs(600),
+            log_bytes: 64 * 1024 * 1024,
+            keep_ended: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Bearer tokens, beside those made with `greenroom keys create`.
+    pub tokens: Vec<Token>,
+}
+
+/// One bearer token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The user it names.
+    pub user: crate::ids::UserId,
+    /// The token itself, at least 16 characters.
+    pub token: SecretString,
+}
+
+/// How fast and how much, per user.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Opens per minute. Default 60; 429 past it.
+    pub opens_per_minute: u32,
+    /// Opens in one burst. Default 20.
+    pub opens_burst: u32,
+    /// Prompts per minute. Default 120; 429 past it.
+    pub prompts_per_minute: u32,
+    /// Prompts in one burst. Default 30.
+    pub prompts_burst: u32,
+    /// Sessions at the same time. Default 8; 429 past it.
+    pub sessions: usize,
+    /// Event streams at the same time. Default 64; 429 past it.
+    pub streams: usize,
+    /// Opens of one user that may wait. Default 2; 429 past it.
+    pub waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            opens_per_minute: 60,
+            opens_burst: 20,
+            prompts_per_minute: 120,
+            prompts_burst: 30,
+            sessions: 8,
+            streams: 64,
+            waiting: 2,
+        }
+    }
+}
+
+/// The model API's key when the caller brings none.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// The key. Usually by `GEMINI_API_KEY`.
+    pub api_key: Option<SecretString>,
+    /// Replaces the base URL of every template's model API; for the stub and for tests.
+    pub base_url: Option<String>,
+}

@@ -1,0 +1,141 @@
+//! What a handler gives back: its result or a problem, and the document's words for both.
+
+use std::marker::PhantomData;
+
+use poem::{Error, IntoResponse, Response};
+use poem_openapi::{
+    ApiResponse,
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
+    types::Type,
+};
+
+use super::{dto::problem::ProblemBody, refusal::Refusal};
+use crate::problem::Problem;
+
+/// A result or a problem of one of the statuses `F` names.
+pub(super) struct Answer<T, F> {
+    outcome: Result<T, Problem>,
+    failures: PhantomData<fn() -> F>,
+}
+
+/// The statuses a call can fail with.
+pub(super) trait Failures {
+    const STATUSES: &'static [u16];
+}
+
+macro_rules! failures {
+    ($($(#[$doc:meta])* $name:ident: $($status:literal)+;)*) => {
+        $($(#[$doc])*
+        pub(super) struct $name;
+
+        impl Failures for $name {
+            const STATUSES: &'static [u16] = &[$($status),+];
+        })*
+    };
+}
+
+failures! {
+    /// Calls that only need a token.
+    Plain: 400 401 500;
+    /// Calls about one thing of the caller's.
+    Lookup: 400 401 404 500;
+    /// Calls that open a session.
+    Opening: 400 401 409 413 415 429 500 502 503 504;
+    /// Calls that start a turn.
+    Prompting: 400 401 404 409 413 415 429 500 503;
+    /// The call that may do both.
+    Chatting: 400 401 409 413 415 429 500 502 503 504;
+    /// Calls that change a turn.
+    Changing: 400 401 404 409 500;
+    /// Calls with a body that change something.
+    Answering: 400 401 404 409 413 415 500;
+    /// Calls that read events.
+    Reading: 400 401 404 410 429 500;
+    /// Calls without a token.
+    Open: 500;
+}
+
+impl<T, F> From<Result<T, Problem>> for Answer<T, F> {
+    fn from(outcome: Result<T, Problem>) -> Self {
+        Self { outcome, failures: PhantomData }
+    }
+}
+
+impl<T: IntoResponse, F> IntoResponse for Answer<T, F> {
+    fn into_response(self) -> Response {
+        match self.outcome {
+            Ok(result) => result.into_response(),
+            Err(problem) => Refusal(problem).into_response(),
+        }
+    }
+}
+
+impl<T: ApiResponse, F: Failures> ApiResponse for Answer<T, F> {
+    const BAD_REQUEST_HANDLER: bool = true;
+
+    fn meta() -> MetaResponses {
+        let mut responses = T::meta().responses;
+        for response in responses.iter_mut().filter(|response| response.description.is_empty()) {
+            response.description = "Done.";
+        }
+        responses.extend(F::STATUSES.iter().copied().map(problem_response));
+        MetaResponses { responses }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+        ProblemBody::register(registry);
+    }
+
+    fn from_parse_request_error(fault: Error) -> Self {
+        Err(Refusal::from_poem(fault).0).into()
+    }
+}
+
+fn problem_response(status: u16) -> MetaResponse {
+    let description = match status {
+        400 => "The request is malformed or breaks a stated rule.",
+        401 => "No token, or one that names nobody; or the model API refused the user's key.",
+        404 => "There is nothing there, or it is somebody else's.",
+        409 => "In conflict with the present state; `code` says how.",
+        410 => "The events after the cursor are no longer kept; `earliest_seq` says where what is kept begins.",
+        413 => "The body is too large.",
+        415 => "The body isn't of a media type this call takes.",
+        429 => "Too fast or too many; `code` and the `RateLimit` fields say what.",
+        500 => "A fault of ours.",
+        502 => "The agent failed.",
+        503 => "Not now: no sandbox is free, the engine is unavailable or the server is stopping.",
+        504 => "The agent did not answer in time.",
+        _ => "A problem.",
+    };
+    let headers = match status {
+        401 => vec![header("WWW-Authenticate", "`Bearer`.", String::schema_ref())],
+        429 => vec![
+            header("Retry-After", "Seconds to wait before trying again.", u32::schema_ref()),
+            header(
+                "RateLimit",
+                "The limit that was met: what is left (`r`) and when more comes, in seconds (`t`).",
+                String::schema_ref(),
+            ),
+            header(
+                "RateLimit-Policy",
+                "The limit that was met: its quota (`q`) and window in seconds (`w`).",
+                String::schema_ref(),
+            ),
+        ],
+        503 => vec![header("Retry-After", "Seconds to wait before trying again.", u32::schema_ref())],
+        _ => vec![],
+    };
+    let content = vec![MetaMediaType { content_type: "application/problem+json", schema: ProblemBody::schema_ref() }];
+    MetaResponse { description, status: Some(status), status_range: None, content, headers }
+}
+
+fn header(name: &str, description: &str, schema: MetaSchemaRef) -> MetaHeader {
+    MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: false,
+        schema,
+    }
+}

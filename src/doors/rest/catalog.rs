@@ -1,0 +1,38 @@
+//! What can be leased, how the pools are, and what is left to the caller.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{OpenApi, payload::Json};
+
+use super::{
+    Door, Group,
+    answer::{Answer, Plain},
+    dto::catalog::{Me, PoolList, Template, TemplateList},
+    token::Token,
+};
+
+pub(super) struct Catalog;
+
+#[OpenApi(prefix_path = "/v1", tag = "Group::Catalog")]
+impl Catalog {
+    /// List the templates
+    #[oai(path = "/templates", method = "get", operation_id = "list_templates")]
+    async fn templates(&self, door: Data<&Arc<Door>>, _token: Token) -> Answer<Json<TemplateList>, Plain> {
+        let templates = door.config.templates.iter().map(|(name, template)| Template::new(name, template));
+        Ok(Json(TemplateList { items: templates.collect() })).into()
+    }
+
+    /// List the pools
+    #[oai(path = "/pools", method = "get", operation_id = "list_pools")]
+    async fn pools(&self, door: Data<&Arc<Door>>, _token: Token) -> Answer<Json<PoolList>, Plain> {
+        let items = door.service.pools().into_iter().map(Into::into).collect();
+        Ok(Json(PoolList { items })).into()
+    }
+
+    /// Show the caller's limits and usage
+    #[oai(path = "/me", method = "get", operation_id = "get_me")]
+    async fn me(&self, door: Data<&Arc<Door>>, token: Token) -> Answer<Json<Me>, Plain> {
+        Ok(Json(door.service.me(&token.0).into())).into()
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading a session's log: as a stream, a page or a long poll.
+
+use std::{sync::Arc, time::Duration};
+
+use poem::{
+    FromRequest, IntoResponse, Request, RequestBody, Response,
+    http::header::CACHE_CONTROL,
+    web::{Accept, Data},
+};
+use poem_openapi::{
+    ApiResponse, OpenApi, ResponseContent,
+    param::{Header, Path, Query},
+    payload::Payload,
+    registry::{MetaSchemaRef, Registry},
+    types::Type,
+};
+
+use super::{
+    Door, Group,
+    answer::{Answer, Reading},
+    dto::event::EventPage,
+    stream::{EventStream, Scope},
+    token::Token,
+};
+use crate::{
+    doors::server::Stopping,
+    ids::SessionId,
+    problem::{Code, Problem},
+    session::event::Event,
+};
+
+/// Events on a page unless `limit` says otherwise.
+const PAGE: usize = 100;
+
+pub(super) struct Events;
+
+#[derive(ResponseContent)]
+enum Content {
+    Stream(EventStream),
+    Page(Page),
+}
+
+#[derive(ApiResponse)]
+enum Read {
+    /// The events: as they come, ended by `session.ended`; or with `Accept: application/json` a page.
+    #[oai(status = 200)]
+    Events(Content),
+}
+
+/// A page whose events are sent as the bytes they were logged as.
+struct Page {
+    events: Vec<Arc<Event>>,
+    after: u64,
+}
+
+/// Ends with the server's drain.
+struct Stop(Option<Stopping>);
+
+impl<'a> FromRequest<'a> for Stop {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(request.data::<Stopping>().cloned()))
+    }
+}
+
+#[OpenApi(prefix_path = "/v1", tag = "Group::Events")]
+impl Events {
+    /// Read a session's events
+    ///
+    /// A stream by default: first the events after the cursor, then the new ones as they come. A client that lost its connection goes on with
+    /// `Last-Event-ID`. With `Accept: application/json` the answer is one page; `wait_s` makes it a long poll.
+    #[oai(path = "/sessions/:id/events", method = "get", operation_id = "read_events")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
+    async fn read(
+        &self,
+        door: Data<&Arc<Door>>,
+        token: Token,
+        stop: Stop,
+        accept: Accept,
+        /// The session.
+        id: Path<String>,
+        /// Begin after the event with this number; stronger than `after`.
+        #[oai(name = "Last-Event-ID")]
+        last_event_id: Header<Option<u64>>,
+        /// Begin after the event with this number. 0: at the beginning.
+        #[oai(default)]
+        after: Query<u64>,
+        /// For a page: how many events it may have.
+        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "1000")))]
+        limit: Query<usize>,
+        /// For a page: wait up to this many seconds for the first event.
+        #[oai(default, validator(maximum(value = "30")))]
+        wait_s: Query<u32>,
+    ) -> Answer<Read, Reading> {
+        let id = SessionId::from_client(&id.0);
+        let after = last_event_id.0.unwrap_or(after.0);
+        let read = async {
+            if wants_page(&accept) {
+                let wait = Duration::from_secs(wait_s.0.into());
+                let page = door.service.event_page(&token.0, &id, after, limit.0, wait);
+                let events = until_stopped(stop.0.as_ref(), page).await?;
+                return Ok(Read::Events(Content::Page(Page { events, after })));
+            }
+            let reader = door.service.events(&token.0, &id, after)?;
+            let scope = Scope::Session(stop.0.map(|stopping| stopping.0));
+            let stream = EventStream::start(reader, scope, &door.config.server, &door.metrics);
+            Ok(Read::Events(Content::Stream(stream)))
+        };
+        read.await.into()
+    }
+}
+
+fn page() -> usize {
+    PAGE
+}
+
+/// Whether the client likes JSON better than a stream.
+fn wants_page(Accept(types): &Accept) -> bool {
+    let liked = types.iter().find(|kind| matches!(kind.essence_str(), "text/event-stream" | "application/json"));
+    liked.is_some_and(|kind| kind.essence_str() == "application/json")
+}
+
+/// A long poll must not hold up the drain.
+async fn until_stopped<T>(
+    stopping: Option<&Stopping>,
+    poll: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    match stopping {
+        Some(Stopping(token)) => token
+            .run_until_cancelled(poll)
+            .await
+            .unwrap_or_else(|| Err(Problem::new(Code::ShuttingDown, "the server is stopping; ask again"))),
+        None => poll.await,
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let next_after = self.events.last().map_or(self.after, |event| event.seq);
+        let items: Vec<&str> = self.events.iter().map(|event| &*event.json).collect();
+        Response::builder()
+            .content_type(Self::CONTENT_TYPE)
+            .header(CACHE_CONTROL, "no-store")
+            .body(format!("{{\"items\":[{}],\"next_after\":{next_after}}}", items.join(",")))
+    }
+}
+
+impl Payload for Page {
+    const CONTENT_TYPE: &'static str = "application/json; charset=utf-8";
+
+    fn schema_ref() -> MetaSchemaRef {
+        EventPage::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        EventPage::register(registry);
+    }
+}

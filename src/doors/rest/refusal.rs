@@ -1,0 +1,178 @@
+//! How a failure looks on HTTP: one rendering for problems of ours, of the parser, of the router and of panics.
+//!
+//! A handler's [`Refusal`] travels as data of an empty response. [`render`] goes around all handlers, knows the request's path and id, writes the
+//! body, and logs the private cause once.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use poem::{
+    Endpoint, Error, IntoResponse, Request, Response, Result,
+    error::ResponseError,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+};
+use poem_openapi::{
+    error::{AuthorizationError, ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError},
+    types::ToJSON as _,
+};
+
+use super::{dto::problem::ProblemBody, token::unauthenticated};
+use crate::{
+    doors::trace::RequestId,
+    problem::{Code, Problem, RateState},
+};
+
+/// The longest text of a parser that is passed on, in characters: it may quote the request.
+const QUOTE_MAX: usize = 300;
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// A problem on its way out.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) Problem);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl StdError for Refusal {}
+
+impl ResponseError for Refusal {
+    fn status(&self) -> StatusCode {
+        status(self.0.code)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = status(self.0.code).into_response();
+        response.set_data(Arc::new(self.0));
+        response
+    }
+}
+
+impl Refusal {
+    /// Gives a fault of poem's parser or security scheme its code.
+    pub(super) fn from_poem(fault: Error) -> Self {
+        let fault = match fault.downcast::<Self>() {
+            Ok(refusal) => return refusal,
+            Err(fault) => fault,
+        };
+        let invalid = |text: String| Problem::new(Code::InvalidRequest, shortened(text));
+        Self(if fault.is::<AuthorizationError>() {
+            unauthenticated()
+        } else if let Some(fault) = fault.downcast_ref::<ContentTypeError>() {
+            Problem::new(Code::UnsupportedMediaType, shortened(fault.to_string()))
+        } else if let Some(fault) = fault.downcast_ref::<ParseRequestPayloadError>() {
+            invalid(format!("the body can't be used: {}", fault.reason))
+        } else if let Some(fault) = fault.downcast_ref::<ParseParamError>() {
+            invalid(format!("the parameter {} can't be used: {}", fault.name, fault.reason))
+        } else if let Some(fault) = fault.downcast_ref::<ParsePathError>() {
+            invalid(format!("the path can't be used: {}", fault.reason))
+        } else {
+            of_status(fault.status())
+        })
+    }
+}
+
+/// Writes every failed answer's body.
+pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request) -> Result<Response> {
+    let instance = request.uri().path().to_owned();
+    let id = request.data::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default();
+    let mut response = app.get_response(request).await;
+    if !response.status().is_client_error() && !response.status().is_server_error() {
+        return Ok(response);
+    }
+    let problem = match response.data::<Arc<Problem>>() {
+        Some(problem) => Arc::clone(problem),
+        // A whole answer of a handler that isn't a problem, such as that of `/readyz`.
+        None if response.content_type().is_some_and(|kind| kind.starts_with("application/json")) => {
+            return Ok(response);
+        }
+        None => Arc::new(of_status(response.status())),
+    };
+    log(&problem);
+    add_headers(&problem, &mut response);
+    let body = ProblemBody::new(&problem, instance, id).to_json_string();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.set_body(body);
+    Ok(response)
+}
+
+fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.status()).expect("every code has a valid status")
+}
+
+/// For failures that poem answers by itself.
+fn of_status(status: StatusCode) -> Problem {
+    match status.as_u16() {
+        401 => unauthenticated(),
+        404 => Problem::not_found(),
+        405 => Problem::new(Code::MethodNotAllowed, "this method isn't offered here"),
+        413 => Problem::new(Code::PayloadTooLarge, "the body is too large"),
+        415 => Problem::new(Code::UnsupportedMediaType, "this call doesn't take that media type"),
+        500.. => Problem::internal(format!("answered {status} without a problem")),
+        _ => Problem::new(Code::InvalidRequest, "the request can't be understood"),
+    }
+}
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(QUOTE_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// The one place where a private cause is told: to the log.
+fn log(problem: &Problem) {
+    let code = problem.code.as_str();
+    let cause = problem.cause.as_deref().map(|cause| cause as &dyn StdError);
+    match problem.code.status() {
+        500 => tracing::error!(code, cause, "request failed"),
+        501.. => tracing::warn!(code, cause, "request failed"),
+        _ => tracing::debug!(code, cause, "request refused"),
+    }
+}
+
+fn add_headers(problem: &Problem, response: &mut Response) {
+    let headers = response.headers_mut();
+    if problem.code.status() == 401 {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(delay) = problem.retry_after {
+        headers.insert(header::RETRY_AFTER, whole_seconds(delay).max(1).into());
+    }
+    if let Some(state) = &problem.rate {
+        headers.insert(RATE_LIMIT_POLICY, text_value(policy_field(state)));
+        headers.insert(RATE_LIMIT, text_value(rate_field(state)));
+    }
+}
+
+/// `"open";q=20;w=20` (draft-ietf-httpapi-ratelimit-headers).
+fn policy_field(state: &RateState) -> String {
+    let window = state.window.map(|window| format!(";w={}", whole_seconds(window))).unwrap_or_default();
+    format!("\"{}\";q={}{window}", state.policy, state.quota)
+}
+
+/// `"open";r=0;t=3`.
+fn rate_field(state: &RateState) -> String {
+    let reset = state.reset.map(|reset| format!(";t={}", whole_seconds(reset))).unwrap_or_default();
+    format!("\"{}\";r={}{reset}", state.policy, state.remaining)
+}
+
+fn text_value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("names of limits and numbers are ASCII")
+}
+
+/// Rounded up: who comes back a moment early would be refused again.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// What the server put beside every request.
+pub(super) fn given<T: Send + Sync + 'static>(request: &Request) -> Result<&T> {
+    let missing = || Refusal(Problem::internal(format!("a request came without {}", std::any::type_name::<T>())));
+    Ok(request.data::<T>().ok_or_else(missing)?)
+}

@@ -1,0 +1,178 @@
+//! Streams against a log played by a channel.
+
+use futures_util::poll;
+use serde_json::json;
+
+use super::*;
+use crate::ids::SessionId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A stream under test: the log's end, the client's end and the pump's task.
+struct Stage {
+    log: mpsc::Sender<Result<Arc<Event>>>,
+    client: mpsc::Receiver<Bytes>,
+    pump: tokio::task::JoinHandle<End>,
+}
+
+fn stage(scope: Scope) -> Stage {
+    let (log, events) = mpsc::channel(100_000);
+    let (queue, client) = mpsc::channel(QUEUE_CHUNKS);
+    let pump = Pump { scope, keep_alive: SECOND * 15, write_stall: SECOND * 20 };
+    let events = stream::unfold(events, |mut events| async { events.recv().await.map(|event| (event, events)) });
+    let pump = tokio::spawn(async move { pump.run(events, &queue).await });
+    Stage { log, client, pump }
+}
+
+fn event(seq: u64, kind: EventType, turn: Option<&str>) -> Arc<Event> {
+    let session = SessionId::from_client("ses_1");
+    Arc::new(Event::new(seq, kind, &session, turn.map(TurnId::from_client), &json!({"text": "a\nb"})))
+}
+
+impl Stage {
+    fn append(&self, event: Arc<Event>) {
+        assert!(self.log.try_send(Ok(event)).is_ok(), "the test's log is large enough");
+    }
+
+    async fn taken(&mut self) -> String {
+        let chunk = self.client.recv().await.unwrap_or_default();
+        String::from_utf8(chunk.to_vec()).unwrap_or_default()
+    }
+
+    /// Everything until the stream ends.
+    async fn rest(&mut self) -> String {
+        let mut text = String::new();
+        while let Some(chunk) = self.client.recv().await {
+            text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        text
+    }
+}
+
+fn ids(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("id: ")).collect()
+}
+
+#[tokio::test]
+async fn the_first_bytes_come_before_the_first_event() {
+    let mut stage = stage(Scope::Session(None));
+    assert_eq!(stage.taken().await, OPENED);
+}
+
+#[tokio::test]
+async fn an_event_is_its_number_its_type_and_one_line_of_json() {
+    let mut stage = stage(Scope::Session(None));
+    stage.taken().await;
+    let sent = event(7, EventType::MessageDelta, Some("turn_1"));
+    stage.append(Arc::clone(&sent));
+    assert_eq!(stage.taken().await, format!("id: 7\nevent: message.delta\ndata: {}\n\n", sent.json));
+}
+
+#[tokio::test]
+async fn a_session_stream_ends_with_the_session() {
+    let mut stage = stage(Scope::Session(None));
+    for (seq, kind) in [(1, EventType::SessionReady), (2, EventType::TurnEnded), (3, EventType::SessionEnded)] {
+        stage.append(event(seq, kind, None));
+    }
+    assert_eq!(ids(&stage.rest().await), ["1", "2", "3"]);
+    assert_eq!(stage.pump.await.ok(), Some(End::Complete));
+}
+
+#[tokio::test]
+async fn a_turn_stream_has_its_turns_events_only_and_ends_with_it() {
+    for last in [EventType::TurnEnded, EventType::TurnFailed] {
+        let mut stage = stage(Scope::Turn(TurnId::from_client("turn_2")));
+        stage.append(event(1, EventType::TurnEnded, Some("turn_1")));
+        stage.append(event(2, EventType::TurnStarted, Some("turn_2")));
+        stage.append(event(3, EventType::UsageUpdated, None));
+        stage.append(event(4, last, Some("turn_2")));
+        stage.append(event(5, EventType::TurnStarted, Some("turn_3")));
+        assert_eq!(ids(&stage.rest().await), ["2", "4"]);
+    }
+}
+
+#[tokio::test]
+async fn a_turn_stream_ends_with_its_session_too() {
+    let mut stage = stage(Scope::Turn(TurnId::from_client("turn_2")));
+    stage.append(event(1, EventType::SessionEnded, None));
+    assert_eq!(ids(&stage.rest().await), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_sends_a_comment_every_keep_alive() {
+    let mut stage = stage(Scope::Session(None));
+    stage.taken().await;
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert_eq!(stage.taken().await, KEPT_ALIVE);
+        assert_eq!(start.elapsed().as_secs(), 15);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_not_sent_do_not_put_off_the_comment() {
+    let mut stage = stage(Scope::Turn(TurnId::from_client("turn_2")));
+    stage.taken().await;
+    let start = Instant::now();
+    for seq in 1..=5 {
+        tokio::time::sleep(SECOND * 2).await;
+        stage.append(event(seq, EventType::AgentLog, Some("turn_1")));
+    }
+    assert_eq!(stage.taken().await, KEPT_ALIVE);
+    assert_eq!(start.elapsed().as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_cut_and_little_was_kept_for_it() {
+    let mut stage = stage(Scope::Session(None));
+    for seq in 0..20_000 {
+        stage.append(event(seq, EventType::MessageDelta, None));
+    }
+    let start = Instant::now();
+    assert_eq!((&mut stage.pump).await.ok(), Some(End::ClientStalled));
+    assert_eq!(start.elapsed().as_secs(), 20);
+    assert!(stage.rest().await.len() <= QUEUE_CHUNKS * (CHUNK_BYTES + 512));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_something_now_and_then_gets_all() {
+    let mut stage = stage(Scope::Session(None));
+    for seq in 1..=10_000 {
+        stage.append(event(seq, EventType::MessageDelta, None));
+    }
+    stage.append(event(10_001, EventType::SessionEnded, None));
+    let mut seen = 0;
+    while let Some(chunk) = stage.client.recv().await {
+        seen += ids(&String::from_utf8_lossy(&chunk)).len();
+        tokio::time::sleep(SECOND * 19).await;
+    }
+    assert_eq!(seen, 10_001);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_task() {
+    let stage = stage(Scope::Session(None));
+    drop(stage.client);
+    assert_eq!(stage.pump.await.ok(), Some(End::ClientLeft));
+}
+
+#[tokio::test]
+async fn a_stopping_server_ends_session_streams_and_lets_turns_finish() {
+    let stopping = CancellationToken::new();
+    let session = stage(Scope::Session(Some(stopping.clone())));
+    let mut turn = stage(Scope::Turn(TurnId::from_client("turn_1")));
+    stopping.cancel();
+    assert_eq!(session.pump.await.ok(), Some(End::Stopping));
+    assert!(poll!(&mut turn.pump).is_pending());
+    turn.append(event(1, EventType::TurnEnded, Some("turn_1")));
+    assert_eq!(turn.pump.await.ok(), Some(End::Complete));
+}
+
+#[tokio::test]
+async fn a_log_that_fails_ends_the_stream_with_the_code_as_a_comment() {
+    let mut stage = stage(Scope::Session(None));
+    let problem = Problem::new(crate::problem::Code::EventCursorExpired, "x");
+    assert!(stage.log.try_send(Err(problem)).is_ok());
+    assert!(stage.rest().await.ends_with(": EVENT_CURSOR_EXPIRED\n\n"));
+    assert_eq!(stage.pump.await.ok(), Some(End::LogFailed));
+}

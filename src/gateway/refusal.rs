@@ -1,0 +1,64 @@
+//! The answers that are ours and not the model's, in the form of the Gemini API, so that the agent understands them.
+//!
+//! Their text is public: it names no host, no path and no key. Why it happened is in the log.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// Why a request gets no answer from the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Nobody leases the slot.
+    #[error("this sandbox is not in use: it may send nothing")]
+    Unleased,
+    /// Not one of the calls that are let through.
+    #[error("this call is not allowed from a sandbox")]
+    NotAllowed,
+    /// Not JSON.
+    #[error("the body must be application/json")]
+    MediaType,
+    /// The request's body is over the limit.
+    #[error("the request is larger than {} MiB", super::body::UPLOAD_BYTES / 1024 / 1024)]
+    TooLarge,
+    /// The agent stopped sending in the middle of its request.
+    #[error("the request was not sent in time")]
+    Unfinished,
+    /// The user's key can't be a header's value.
+    #[error("the API key has a character that no key has")]
+    Key,
+    /// The model couldn't be reached, or broke off.
+    #[error("the model can't be reached at the moment")]
+    Unreachable,
+    /// The model sent us elsewhere; we don't go.
+    #[error("the model gave an answer that can't be passed on")]
+    Elsewhere,
+    /// The model didn't answer.
+    #[error("the model did not answer in time")]
+    Deadline,
+}
+
+impl Refusal {
+    /// The status, and its name in the Gemini API.
+    const fn status(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unleased | Self::NotAllowed => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT"),
+            Self::Unfinished => (StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED"),
+            Self::Key => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+            Self::Unreachable | Self::Elsewhere => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
+            Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+        }
+    }
+
+    /// The whole answer.
+    pub fn answer(self) -> Response<Bytes> {
+        let (code, status) = self.status();
+        let error =
+            serde_json::json!({"error": {"code": code.as_u16(), "message": self.to_string(), "status": status}});
+        let mut answer = Response::new(Bytes::from(error.to_string()));
+        *answer.status_mut() = code;
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+        answer
+    }
+}

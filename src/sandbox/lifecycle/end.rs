@@ -1,0 +1,241 @@
+//! Ends sandboxes: whatever is left of one is destroyed here, however it came to an end.
+//!
+//! [`Remains`] hold what exists of a sandbox; dropping them posts it to the one [`Reaper`]. The reaper's queue is the only unbounded one in the
+//! house, because `Drop` can't wait; it is bounded all the same by the census, which admits nothing new while the old takes up room.
+//! Removal is repeated with growing pauses until the engine confirms it: a container we know is never forgotten.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tracing::{debug, error, warn};
+
+use crate::{
+    gateway::{Binding, SlotGateway},
+    runtime::{ContainerId, PostMortem, Runtime, RuntimeError},
+    sandbox::{
+        census::{Entry, SandboxState},
+        link::Link,
+        slot::Slot,
+    },
+};
+
+/// Containers destroyed at the same time; the engine gains nothing from more.
+const PARALLEL: usize = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+type WhenGone = Box<dyn FnOnce(&Slot) + Send + Sync>;
+
+/// What exists of a sandbox.
+struct Parts {
+    slot: Slot,
+    container: Container,
+    gateway: Option<SlotGateway>,
+    link: Option<Link>,
+    when_gone: Option<WhenGone>,
+    entry: Entry,
+}
+
+/// What we know of the container.
+enum Container {
+    None,
+    /// The engine was asked to make it and hasn't answered: it may exist.
+    Asked,
+    Made(ContainerId),
+}
+
+/// Holds what exists of a sandbox; dropping it hands that to the reaper.
+pub struct Remains {
+    parts: Option<Box<Parts>>,
+    reaper: Reaper,
+}
+
+impl Remains {
+    /// Begins with the folder.
+    #[must_use]
+    pub fn new(slot: Slot, entry: Entry, reaper: Reaper) -> Self {
+        let parts = Parts { slot, container: Container::None, gateway: None, link: None, when_gone: None, entry };
+        Self { parts: Some(Box::new(parts)), reaper }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn slot(&self) -> &Slot {
+        &self.parts().slot
+    }
+
+    /// The container, if the engine has made it.
+    #[must_use]
+    pub fn container(&self) -> Option<&ContainerId> {
+        match &self.parts().container {
+            Container::Made(id) => Some(id),
+            Container::None | Container::Asked => None,
+        }
+    }
+
+    /// The engine is about to be asked for a container.
+    pub fn creating(&mut self) {
+        self.parts_mut().container = Container::Asked;
+    }
+
+    /// The engine has made it.
+    pub fn container_is(&mut self, id: ContainerId) {
+        self.parts_mut().container = Container::Made(id);
+    }
+
+    /// The slot's way out.
+    pub fn gateway_is(&mut self, gateway: SlotGateway) {
+        self.parts_mut().gateway = Some(gateway);
+    }
+
+    /// The slot's link.
+    pub fn link_is(&mut self, link: Link) {
+        self.parts_mut().link = Some(link);
+    }
+
+    /// See [`super::Sandbox::when_gone`].
+    pub fn when_gone(&mut self, then: impl FnOnce(&Slot) + Send + Sync + 'static) {
+        self.parts_mut().when_gone = Some(Box::new(then));
+    }
+
+    /// See [`super::Sandbox::bind`].
+    pub fn bind(&self, binding: Binding) {
+        if let Some(gateway) = &self.parts().gateway {
+            gateway.bind(binding);
+        }
+    }
+
+    /// Says in the census what the sandbox is doing.
+    pub fn advance(&self, state: SandboxState) {
+        self.parts().entry.advance(state);
+    }
+
+    /// See [`super::Sandbox::post_mortem`].
+    pub async fn post_mortem(&self) -> Option<PostMortem> {
+        let container = self.container()?;
+        match self.reaper.runtime.post_mortem(container).await {
+            Ok(found) => found,
+            Err(error) => {
+                debug!(%error, "the engine could not say how a container ended");
+                None
+            }
+        }
+    }
+
+    fn parts(&self) -> &Parts {
+        self.parts.as_ref().expect("only drop takes the parts")
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        self.parts.as_mut().expect("only drop takes the parts")
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let Some(parts) = self.parts.take() else { return };
+        parts.entry.advance(SandboxState::Ending);
+        // The agent's way out closes now, not when the reaper gets to it.
+        if let Some(gateway) = &parts.gateway {
+            gateway.unbind();
+        }
+        if self.reaper.queue.send((parts, self.reaper.tracker.token())).is_err() {
+            warn!("a sandbox outlived the reaper; the next start of the server destroys it");
+        }
+    }
+}
+
+/// Posts remains to the task that destroys them. Cheap to clone.
+#[derive(Clone)]
+pub struct Reaper {
+    queue: mpsc::UnboundedSender<(Box<Parts>, TaskTrackerToken)>,
+    runtime: Arc<dyn Runtime>,
+    /// Counts what was posted and isn't destroyed yet.
+    tracker: TaskTracker,
+}
+
+impl Reaper {
+    /// Starts the reaper. After `stop` it gives up on containers the engine won't remove; until then it never does.
+    #[must_use]
+    pub fn spawn(runtime: Arc<dyn Runtime>, stop: CancellationToken) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "fed from Drop, which can't wait; bounded by the census")]
+        let (queue, mut arrivals) = mpsc::unbounded_channel::<(Box<Parts>, TaskTrackerToken)>();
+        let tracker = TaskTracker::new();
+        let engine = Arc::clone(&runtime);
+        let permits = Arc::new(Semaphore::new(PARALLEL));
+        tokio::spawn(async move {
+            loop {
+                let parts = tokio::select! {
+                    parts = arrivals.recv() => parts,
+                    () = stop.cancelled() => arrivals.try_recv().ok(),
+                };
+                let Some((parts, token)) = parts else { break };
+                let (engine, permits, stop) = (Arc::clone(&engine), Arc::clone(&permits), stop.clone());
+                tokio::spawn(async move {
+                    let _permit = permits.acquire_owned().await;
+                    destroy(&*engine, *parts, &stop).await;
+                    drop(token);
+                });
+            }
+        });
+        Self { queue, runtime, tracker }
+    }
+
+    /// Waits until everything posted so far is destroyed. The caller sets the deadline.
+    pub async fn drained(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+async fn destroy(runtime: &dyn Runtime, parts: Parts, stop: &CancellationToken) {
+    let Parts { slot, container, gateway, link, when_gone, entry } = parts;
+    drop(gateway);
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = remove(runtime, &container, &slot).await {
+        warn!(%error, slot = %slot.id(), "a container could not be removed; trying again");
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = stop.cancelled() => {
+                warn!(slot = %slot.id(), "a container is left behind; the next start of the server destroys it");
+                return;
+            }
+        }
+    }
+    drop(link);
+    // The entry goes last: until here the sandbox takes up room, and its slot is known to the sweep.
+    let finished = tokio::task::spawn_blocking(move || {
+        if let Some(then) = when_gone
+            && std::panic::catch_unwind(AssertUnwindSafe(|| then(&slot))).is_err()
+        {
+            error!(slot = %slot.id(), "what was to happen after a sandbox's end panicked");
+        }
+        if let Err(error) = slot.remove() {
+            error!(%error, slot = %slot.id(), "a slot's folder could not be removed");
+        }
+        drop(entry);
+    });
+    if finished.await.is_err() {
+        error!("the end of a sandbox panicked");
+    }
+}
+
+async fn remove(runtime: &dyn Runtime, container: &Container, slot: &Slot) -> Result<(), RuntimeError> {
+    match container {
+        Container::None => Ok(()),
+        Container::Made(id) => runtime.remove(id).await,
+        Container::Asked => {
+            for found in runtime.list().await?.iter().filter(|found| found.slot == *slot.id()) {
+                runtime.remove(&found.container).await?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Opens and closes sessions.
+//!
+//! The order of an open: limits, workspace, sandbox, key, folder, agent, driver. Whatever step fails or is dropped, the steps before it undo
+//! themselves: permits and holds are guards, and a lease that is dropped ends its sandbox, after which its workspace goes home.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument as _, error, field, info, info_span};
+
+use super::{
+    Service,
+    view::{OpenSession, SessionView},
+};
+use crate::{
+    agent::{Agent, AgentCommand, AgentError},
+    gateway::{Binding, ModelKey, USAGE_CAPACITY},
+    identity::Caller,
+    ids::{SessionId, TemplateName, WorkspaceName},
+    pool::{Leased, Pool},
+    problem::{Code, Problem},
+    session::{
+        self, Command, Opened, SessionHandle, Settings,
+        policy::Stage,
+        status::{ColdReason, Identity, LeaseTimes},
+    },
+    telemetry::labels::{OpenOutcome, OpenStart},
+    workspace::WorkspaceHold,
+};
+
+/// The template an open gets that names none, if there are several.
+const DEFAULT_TEMPLATE: &str = "gemini";
+const LABELS_MAX: usize = 16;
+const LABEL_LENGTH_MAX: usize = 64;
+/// Shortest idle time and age a session may ask for.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// Opens a session: limits, then a sandbox from stock, then the user's key, workspace and settings bound to it.
+    ///
+    /// # Errors
+    /// The problem tells which limit, name or part stood in the way.
+    pub async fn open(&self, caller: &Caller, request: OpenSession) -> Result<SessionView, Problem> {
+        self.open_handle(caller, request).await.map(|session| SessionView::of(&session))
+    }
+
+    pub(super) async fn open_handle(
+        &self,
+        caller: &Caller,
+        request: OpenSession,
+    ) -> Result<Arc<SessionHandle>, Problem> {
+        self.check_serving()?;
+        self.limits.check_open(&caller.user)?;
+        check(&request)?;
+        let pool = Arc::clone(self.pool(request.template.as_ref())?);
+        let span = info_span!(
+            "session.open", template = %pool.name(), session.id = field::Empty, lease.start = field::Empty,
+            lease.wait_ms = field::Empty, otel.status_code = field::Empty
+        );
+        let begun = Instant::now();
+        let outcome = self.open_in(caller, request, &pool, begun).instrument(span.clone()).await;
+        match &outcome {
+            Ok(session) => {
+                let lease = &session.identity.lease;
+                let start = if lease.cold.is_none() { OpenStart::Warm } else { OpenStart::Cold };
+                span.record("session.id", session.id.as_str());
+                span.record("lease.start", start.as_str());
+                span.record("lease.wait_ms", lease.wait.as_secs_f64() * 1e3);
+                self.metrics.opened(pool.name(), start, OpenOutcome::Ok, lease.wait, lease.total);
+                span.in_scope(|| info!(user = %caller.user, "session opened"));
+            }
+            Err(problem) => {
+                span.record("otel.status_code", "ERROR");
+                let failed = OpenOutcome::Failed(problem.code);
+                self.metrics.opened(pool.name(), OpenStart::None, failed, Duration::ZERO, begun.elapsed());
+            }
+        }
+        outcome
+    }
+
+    async fn open_in(
+        &self,
+        caller: &Caller,
+        request: OpenSession,
+        pool: &Pool,
+        begun: Instant,
+    ) -> Result<Arc<SessionHandle>, Problem> {
+        let permit = self.limits.hold_session(&caller.user)?;
+        let (name, hold) = self.hold_workspace(caller, request.workspace.clone())?;
+        let Leased { mut lease, warm, wait } = {
+            let _place = self.limits.hold_waiting(&caller.user)?;
+            pool.lease(request.queue_timeout).await?
+        };
+
+        let id = SessionId::random();
+        let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
+        lease.bind(Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender });
+
+        let clock = Instant::now();
+        let exists = hold.exists();
+        // The hold goes to the sandbox's end before the folder goes in: from here on only the end lets go of it.
+        let hold = Arc::new(hold);
+        let (gone_sender, gone) = oneshot::channel();
+        lease.when_gone({
+            let hold = Arc::clone(&hold);
+            move |slot| {
+                if let Err(problem) = hold.move_back(slot) {
+                    error!(error = %problem, cause = ?std::error::Error::source(&problem), slot = %slot.id(), "a workspace could not be moved home");
+                }
+                drop(hold);
+                let _session_may_be_over = gone_sender.send(());
+            }
+        });
+        hold.move_in(lease.slot())?;
+        drop(hold);
+        let workspace_time = clock.elapsed();
+
+        let clock = Instant::now();
+        let workspace_inside = lease.workspace_inside().to_owned();
+        let (agent, early) =
+            lease.take_agent().ok_or_else(|| Problem::internal("a sandbox came from stock without its agent"))?;
+        if exists {
+            ask(&agent, |reply| AgentCommand::OpenSession { workspace: workspace_inside, reply }).await?;
+        }
+        if let Some(mode) = request.mode.clone() {
+            ask(&agent, |reply| AgentCommand::SetMode { mode, reply }).await?;
+        }
+        if let Some(model) = request.model.clone() {
+            ask(&agent, |reply| AgentCommand::SetModel { model, reply }).await?;
+        }
+        let agent_time = clock.elapsed();
+
+        let cold = match (warm, exists) {
+            (false, _) => Some(ColdReason::Empty),
+            (true, true) => Some(ColdReason::Workspace),
+            (true, false) => None,
+        };
+        let idle = capped(request.idle_timeout, self.settings.idle_timeout);
+        let max_age = capped(request.max_age, self.settings.max_age);
+        let created_at = Timestamp::now();
+        let identity = Identity {
+            user: caller.user.clone(),
+            template: pool.name().clone(),
+            workspace: name,
+            mode: request.mode,
+            model: request.model,
+            labels: request.labels,
+            created_at,
+            expires_at: created_at.checked_add(max_age).unwrap_or(Timestamp::MAX),
+            idle_timeout: idle,
+            lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
+        };
+        let settings = Settings {
+            first_output: self.settings.first_output_timeout,
+            turn: self.settings.turn_timeout,
+            cancel_grace: self.settings.cancel_grace,
+            permission: self.settings.permission_timeout,
+            idle,
+            max_age,
+            log_bytes: self.settings.log_bytes,
+        };
+        let permit = Box::new((permit, self.metrics.session()));
+        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings };
+        Ok(session::spawn(opened, &self.registry, self.metrics.clone(), &self.drivers, self.stop.child_token()))
+    }
+
+    /// Closes a session: a turn that runs is cancelled, the sandbox is destroyed, the workspace goes home.
+    ///
+    /// # Errors
+    /// Not found, also when it has ended already.
+    pub async fn close(&self, caller: &Caller, id: &SessionId) -> Result<(), Problem> {
+        let session = self.find(caller, id)?;
+        if session.with_status(|status| status.stage == Stage::Ended) {
+            return Err(Problem::not_found());
+        }
+        let (reply, done) = oneshot::channel();
+        session.send(Command::Close { reply }).await.map_err(|_| Problem::not_found())?;
+        done.await.map_err(Problem::internal)
+    }
+
+    pub(super) fn pool(&self, asked: Option<&TemplateName>) -> Result<&Arc<Pool>, Problem> {
+        let found = match asked {
+            Some(name) => self.pools.get(name),
+            None => self.default_pool(),
+        };
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.pools.keys().map(TemplateName::as_str).collect();
+            let what =
+                asked.map_or_else(|| "name a template".to_owned(), |name| format!("there is no template {name}"));
+            Problem::new(Code::InvalidRequest, format!("{what}; there are: {}", known.join(", ")))
+        })
+    }
+
+    pub(super) fn default_pool(&self) -> Option<&Arc<Pool>> {
+        let named = self.pools.iter().find(|(name, _)| name.as_str() == DEFAULT_TEMPLATE);
+        let only = (self.pools.len() == 1).then(|| self.pools.iter().next()).flatten();
+        named.or(only).map(|(_, pool)| pool)
+    }
+
+    fn hold_workspace(
+        &self,
+        caller: &Caller,
+        named: Option<WorkspaceName>,
+    ) -> Result<(WorkspaceName, WorkspaceHold), Problem> {
+        if let Some(name) = named {
+            let hold = self.workspaces.hold(&caller.user, &name)?;
+            return Ok((name, hold));
+        }
+        let made_up = SessionId::random().as_str().replace('_', "-");
+        let name = WorkspaceName::parse(&made_up).map_err(Problem::internal)?;
+        let mut hold = self.workspaces.hold(&caller.user, &name)?;
+        hold.forget_if_empty();
+        Ok((name, hold))
+    }
+}
+
+/// What doesn't need a look at anything else.
+fn check(request: &OpenSession) -> Result<(), Problem> {
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidRequest, detail));
+    if request.labels.len() > LABELS_MAX {
+        return invalid(format!("labels: at most {LABELS_MAX} are taken"));
+    }
+    let too_long = |text: &String| text.is_empty() || text.len() > LABEL_LENGTH_MAX;
+    if request.labels.iter().any(|(key, value)| too_long(key) || value.len() > LABEL_LENGTH_MAX) {
+        return invalid(format!("labels: keys have 1 to {LABEL_LENGTH_MAX} bytes, values at most {LABEL_LENGTH_MAX}"));
+    }
+    for (field, asked) in [("idle_timeout_s", request.idle_timeout), ("max_age_s", request.max_age)] {
+        if asked.is_some_and(|asked| asked < SHORTEST_LIFE) {
+            return invalid(format!("{field}: must be at least {}", SHORTEST_LIFE.as_secs()));
+        }
+    }
+    Ok(())
+}
+
+/// What was asked for, but never more than configured.
+fn capped(asked: Option<Duration>, configured: Duration) -> Duration {
+    asked.map_or(configured, |asked| asked.min(configured))
+}
+
+/// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own.
+async fn ask(
+    agent: &Agent,
+    command: impl FnOnce(oneshot::Sender<Result<(), AgentError>>) -> AgentCommand,
+) -> Result<(), Problem> {
+    let (reply, answer) = oneshot::channel();
+    let lost = || AgentError::Lost("the agent's task ended".to_owned());
+    agent.commands.send(command(reply)).await.map_err(|_| lost())?;
+    answer.await.map_err(|_| lost())??;
+    Ok(())
+}

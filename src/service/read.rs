@@ -1,0 +1,298 @@
+//! What can be read: sessions, turns, permissions, events, pools, and what is left for the caller.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{
+    Service,
+    view::{
+        ColdReason, LeaseView, MeView, Page, PermissionView, PoolFailure, PoolView, SessionState, SessionView,
+        TemplateView, TurnView, UsageView,
+    },
+};
+use crate::{
+    config::Protocol,
+    identity::Caller,
+    ids::{SessionId, TurnId},
+    limits::Permit,
+    log::{CursorExpired, LogReader},
+    problem::{Code, Problem},
+    session::{
+        SessionHandle,
+        event::Event,
+        policy::Stage,
+        status::{Status, Tokens, Turn},
+    },
+    telemetry::metrics::Counted,
+};
+
+/// Most sessions one page has.
+const PAGE_MAX: usize = 100;
+
+impl Service {
+    /// One session of the caller's.
+    ///
+    /// # Errors
+    /// Not found.
+    pub fn session(&self, caller: &Caller, id: &SessionId) -> Result<SessionView, Problem> {
+        Ok(SessionView::of(&*self.find(caller, id)?))
+    }
+
+    /// The caller's sessions, newest first; `cursor` is the id of the last one of the former page.
+    ///
+    /// # Errors
+    /// A cursor that names none of the caller's sessions.
+    pub fn sessions(
+        &self,
+        caller: &Caller,
+        state: Option<SessionState>,
+        labels: &[(String, String)],
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<SessionView>, Problem> {
+        let all = self.registry.of(&caller.user);
+        let begin = match cursor {
+            None => 0,
+            Some(cursor) => {
+                let place = all.iter().position(|session| session.id.as_str() == cursor);
+                1 + place.ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor: it names no session any more"))?
+            }
+        };
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut items: Vec<_> = all[begin..]
+            .iter()
+            .map(|session| SessionView::of(session))
+            .filter(|view| state.is_none_or(|state| view.state == state))
+            .filter(|view| labels.iter().all(|(key, value)| view.labels.get(key) == Some(value)))
+            .take(limit + 1)
+            .collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
+        Ok(Page { items, next_cursor })
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// Not found, or so long ago that only the log has it.
+    pub fn turn(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
+        let session = self.find(caller, id)?;
+        let found = session.with_status(|status| status.turns.iter().find(|one| one.id == *turn).cloned());
+        found.map(|turn| TurnView::of(&session, &turn)).ok_or_else(Problem::not_found)
+    }
+
+    /// The permissions that are open.
+    ///
+    /// # Errors
+    /// Not found.
+    pub fn permissions(&self, caller: &Caller, id: &SessionId) -> Result<Vec<PermissionView>, Problem> {
+        let Status { permissions, .. } = self.find(caller, id)?.status();
+        let view = |(id, open): (_, crate::session::status::Permission)| PermissionView {
+            id,
+            turn: open.turn,
+            tool_call: open.tool_call,
+            options: open.options,
+            requested_at: open.requested_at,
+            expires_at: open.expires_at,
+        };
+        Ok(permissions.into_iter().map(view).collect())
+    }
+
+    /// A reader that begins after `after` (0: at the beginning). It holds one of the caller's streams while it lives.
+    ///
+    /// # Errors
+    /// Not found, too many streams, or a cursor that is no longer kept.
+    pub fn events(&self, caller: &Caller, id: &SessionId, after: u64) -> Result<EventReader, Problem> {
+        let session = self.find(caller, id)?;
+        let permit = self.limits.hold_stream(&caller.user)?;
+        check_cursor(&session, after)?;
+        session.log.read(after, 1)?;
+        let reader = session.log.follow(after);
+        Ok(EventReader { reader, _permit: permit, _counted: self.metrics.event_stream() })
+    }
+
+    /// A page of events after `after`; if there is none yet, waits up to `wait` for the first.
+    ///
+    /// # Errors
+    /// Not found, or a cursor that is no longer kept.
+    pub async fn event_page(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Arc<Event>>, Problem> {
+        let session = self.find(caller, id)?;
+        check_cursor(&session, after)?;
+        let page = session.log.read(after, limit)?;
+        if !page.is_empty() || wait.is_zero() {
+            return Ok(page);
+        }
+        let _permit = self.limits.hold_stream(&caller.user)?;
+        match timeout(wait, session.log.follow(after).next()).await {
+            Ok(Ok(Some(_))) => Ok(session.log.read(after, limit)?),
+            Ok(Err(expired)) => Err(expired.into()),
+            Ok(Ok(None)) | Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What can be leased.
+    #[must_use]
+    pub fn templates(&self) -> Vec<TemplateView> {
+        let default = self.default_pool().map(|pool| pool.name());
+        let view = |pool: &Arc<crate::pool::Pool>| TemplateView {
+            name: pool.name().clone(),
+            protocol: match pool.recipe().template.protocol {
+                Protocol::Acp => "acp",
+                Protocol::Lines => "lines",
+            },
+            default: default == Some(pool.name()),
+        };
+        self.pools.values().map(view).collect()
+    }
+
+    /// Every pool.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolView> {
+        self.pools.values().map(|pool| PoolView::of(pool)).collect()
+    }
+
+    /// The caller's limits and what is left.
+    #[must_use]
+    pub fn me(&self, caller: &Caller) -> MeView {
+        let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
+        let mut usage = UsageView::default();
+        for session in self.registry.of(&caller.user) {
+            let Tokens { input, output } = session.with_status(|status| status.tokens);
+            usage.input_tokens += input;
+            usage.output_tokens += output;
+        }
+        MeView {
+            user: caller.user.to_string(),
+            sessions: self.limits.sessions(&caller.user),
+            opens: (opens.remaining, opens.quota),
+            prompts: (prompts.remaining, prompts.quota),
+            usage,
+        }
+    }
+}
+
+/// A cursor from the future is a mistake, not a place to wait at.
+fn check_cursor(session: &SessionHandle, after: u64) -> Result<(), Problem> {
+    let last = session.log.last_seq();
+    if after <= last {
+        return Ok(());
+    }
+    Err(Problem::new(Code::InvalidRequest, format!("after: the newest event is number {last}")))
+}
+
+impl From<CursorExpired> for Problem {
+    fn from(expired: CursorExpired) -> Self {
+        let CursorExpired { earliest } = expired;
+        let detail = format!("events before number {earliest} are no longer kept; read on from there");
+        let mut problem = Self::new(Code::EventCursorExpired, detail);
+        problem.earliest_seq = Some(earliest);
+        problem
+    }
+}
+
+/// A reader of one session's events: replay, then follow. Holds one of the user's streams while it lives.
+#[derive(Debug)]
+pub struct EventReader {
+    reader: LogReader,
+    _permit: Permit,
+    _counted: Counted,
+}
+
+impl EventReader {
+    /// The next event, waiting for it; none: the session is over and everything was read. Safe to drop while it waits.
+    pub async fn next(&mut self) -> Option<Result<Arc<Event>, Problem>> {
+        self.reader.next().await.map_err(Problem::from).transpose()
+    }
+}
+
+impl SessionView {
+    pub(super) fn of(session: &SessionHandle) -> Self {
+        let identity = &session.identity;
+        let Status { stage, last_active_at, permissions, tokens, end, .. } = session.status();
+        let state = match stage {
+            Stage::Ready => SessionState::Ready,
+            Stage::Turn { .. } if permissions.is_empty() => SessionState::Running,
+            Stage::Turn { .. } => SessionState::Waiting,
+            Stage::Ended => SessionState::Ended,
+        };
+        let lease = &identity.lease;
+        Self {
+            id: session.id.clone(),
+            state,
+            template: identity.template.clone(),
+            workspace: identity.workspace.clone(),
+            mode: identity.mode.clone(),
+            model: identity.model.clone(),
+            labels: identity.labels.clone(),
+            created_at: identity.created_at,
+            last_active_at,
+            expires_at: identity.expires_at,
+            idle_timeout: identity.idle_timeout,
+            lease: LeaseView {
+                warm: lease.cold.is_none(),
+                reason: lease.cold as Option<ColdReason>,
+                wait: lease.wait,
+                workspace: lease.workspace,
+                agent: lease.agent,
+                total: lease.total,
+            },
+            last_seq: session.log.last_seq(),
+            pending_permissions: permissions.len(),
+            usage: UsageView::of(tokens),
+            end,
+        }
+    }
+}
+
+impl TurnView {
+    pub(super) fn of(session: &SessionHandle, turn: &Turn) -> Self {
+        Self {
+            id: turn.id.clone(),
+            session: session.id.clone(),
+            state: turn.state.clone(),
+            usage: UsageView::of(turn.tokens),
+            first_seq: turn.first_seq,
+            last_seq: turn.last_seq,
+            created_at: turn.created_at,
+        }
+    }
+}
+
+impl UsageView {
+    const fn of(tokens: Tokens) -> Self {
+        Self { input_tokens: tokens.input, output_tokens: tokens.output }
+    }
+}
+
+impl PoolView {
+    fn of(pool: &crate::pool::Pool) -> Self {
+        let figures = pool.figures();
+        let failure = |failure: crate::pool::Failure| PoolFailure {
+            time: failure.time,
+            phase: failure.phase,
+            detail: failure.detail,
+        };
+        Self {
+            template: pool.name().clone(),
+            warm: figures.counts.ready,
+            starting: figures.counts.starting,
+            leased: figures.counts.leased,
+            ending: figures.counts.ending,
+            waiting: figures.waiting,
+            target: figures.target,
+            cap: figures.cap,
+            hits: figures.hits,
+            opens: figures.opens,
+            last_failures: figures.failures.into_iter().map(failure).collect(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Prompts, cancels, and answers to permissions.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tracing::{field, info_span};
+
+use super::{
+    Service,
+    view::{OpenSession, PermissionAnswer, Prompt, TurnView},
+};
+use crate::{
+    identity::Caller,
+    ids::{PermissionId, SessionId, TurnId, UserId},
+    problem::{Code, Problem},
+    session::{Command, SessionHandle, policy::Refusal, policy::Stage},
+};
+
+impl Service {
+    /// Starts a turn. The answer is known as soon as the turn is in the log; its course is in the events.
+    ///
+    /// # Errors
+    /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
+    pub async fn prompt(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<TurnView, Problem> {
+        let session = self.find(caller, id)?;
+        self.prompt_in(caller, &session, prompt).await
+    }
+
+    /// Starts a turn in the user's default session, which is opened when there is none.
+    ///
+    /// # Errors
+    /// Those of [`Service::prompt`] and [`Service::open`].
+    pub async fn chat(&self, caller: &Caller, prompt: Prompt) -> Result<TurnView, Problem> {
+        let known = self.default_sessions().get(&caller.user).cloned();
+        let alive = known
+            .and_then(|id| self.registry.find(&caller.user, &id))
+            .filter(|session| session.with_status(|status| status.stage != Stage::Ended));
+        let session = match alive {
+            Some(session) => session,
+            None => {
+                let opened = self.open_handle(caller, OpenSession::default()).await?;
+                self.default_sessions().insert(caller.user.clone(), opened.id.clone());
+                opened
+            }
+        };
+        self.prompt_in(caller, &session, prompt).await
+    }
+
+    async fn prompt_in(
+        &self,
+        caller: &Caller,
+        session: &Arc<SessionHandle>,
+        prompt: Prompt,
+    ) -> Result<TurnView, Problem> {
+        self.check_serving()?;
+        self.limits.check_prompt(&caller.user)?;
+        if prompt.content.is_empty() {
+            return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
+        }
+        let span = info_span!(
+            "turn.prompt", session.id = %session.id, template = %session.identity.template,
+            turn.id = field::Empty, turn.outcome = field::Empty
+        );
+        let content = prompt.content.to_vec();
+        let turn = ask(session, |reply| Command::Prompt { content, span, reply }).await?;
+        Ok(TurnView::of(session, &turn))
+    }
+
+    /// Asks a running turn to end; it ends with stop reason `cancelled`.
+    ///
+    /// # Errors
+    /// Not found, or the turn is over.
+    pub async fn cancel(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
+        let view = self.turn(caller, id, turn)?;
+        let session = self.find(caller, id)?;
+        ask(&session, |reply| Command::Cancel { turn: turn.clone(), reply }).await?;
+        Ok(view)
+    }
+
+    /// Answers an open permission.
+    ///
+    /// # Errors
+    /// Not found, answered already, or an option that wasn't offered.
+    pub async fn answer(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        permission: &PermissionId,
+        answer: PermissionAnswer,
+    ) -> Result<(), Problem> {
+        let session = self.find(caller, id)?;
+        let option_id = match answer {
+            PermissionAnswer::Option(option_id) => Some(option_id),
+            PermissionAnswer::Cancelled => None,
+        };
+        let offered: Option<Vec<String>> = session.with_status(|status| {
+            let open = status.permissions.get(permission)?;
+            Some(open.options.iter().map(|option| option.option_id.clone()).collect())
+        });
+        match (offered, &option_id) {
+            (Some(offered), Some(chosen)) if !offered.contains(chosen) => {
+                let detail = format!("option_id: must be one of those offered: {}", offered.join(", "));
+                return Err(Problem::new(Code::InvalidRequest, detail));
+            }
+            (None, _) if !session.with_status(|status| status.answered.contains(permission)) => {
+                return Err(Problem::not_found());
+            }
+            _ => {}
+        }
+        ask(&session, |reply| Command::Answer { permission: permission.clone(), option_id, reply }).await
+    }
+
+    fn default_sessions(&self) -> MutexGuard<'_, std::collections::BTreeMap<UserId, SessionId>> {
+        self.default_sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a request in the driver's queue and waits for its answer; the driver answers everything, also at its end.
+async fn ask<T>(
+    session: &SessionHandle,
+    command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
+) -> Result<T, Problem> {
+    let (reply, answer) = oneshot::channel();
+    session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
+    Ok(answer.await.map_err(|_| Refusal::Ended)??)
+}

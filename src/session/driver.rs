@@ -1,0 +1,346 @@
+//! The driver: the one task that owns a session.
+//!
+//! It takes commands, the agent's sayings, token counts and its own deadlines, one at a time, and turns them into events. An event is in
+//! the log before anything else follows from it. The driver ends with `session.ended`, whatever the cause; the lease goes to the
+//! reaper then and the workspace goes home. A command that arrives after that comes back to its sender.
+//!
+//! If the task itself were to panic, dropping its parts still ends the sandbox and brings the workspace home; see `Opened`.
+
+mod clock;
+mod turn;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span, info, info_span};
+
+use self::{clock::Clock, turn::RunningTurn};
+use super::{
+    event::EventType,
+    policy::{self, Refusal, Request, Stage},
+    registry::{Registry, SessionHandle},
+    status::{EndReason, Identity, Tokens, Turn},
+    translate,
+};
+use crate::{
+    agent::{Agent, AgentCommand, AgentError, AgentEvent},
+    gateway::Usage,
+    ids::{PermissionId, SessionId, TurnId},
+    log::EventLog,
+    pool::Lease,
+    problem::Code,
+    telemetry::Metrics,
+};
+
+/// Requests that may wait for the driver; further senders wait.
+const COMMAND_CAPACITY: usize = 16;
+/// How long a close waits for the sandbox's end before it answers all the same; the reaper goes on.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long the engine may take to say how a container died.
+const POST_MORTEM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What can be asked of a session.
+#[derive(Debug)]
+pub enum Command {
+    /// Starts a turn.
+    Prompt {
+        /// ACP content blocks.
+        content: Vec<Value>,
+        /// The span of the use case; the turn lives in it.
+        span: Span,
+        /// The turn, or why not.
+        reply: oneshot::Sender<Result<Turn, Refusal>>,
+    },
+    /// Asks a turn to end.
+    Cancel {
+        /// Which.
+        turn: TurnId,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Answers a permission.
+    Answer {
+        /// Which.
+        permission: PermissionId,
+        /// The chosen option; none cancels.
+        option_id: Option<String>,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Ends the session; answered when its sandbox is gone.
+    Close {
+        /// Done.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// The times a driver keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Deadline for a turn's first output.
+    pub first_output: Duration,
+    /// Deadline for a turn.
+    pub turn: Duration,
+    /// Between asking a turn to end and killing its agent.
+    pub cancel_grace: Duration,
+    /// A permission nobody answers is denied after this.
+    pub permission: Duration,
+    /// The session ends after this long without a turn.
+    pub idle: Duration,
+    /// The session ends at this age.
+    pub max_age: Duration,
+    /// Event text that is kept, in bytes.
+    pub log_bytes: usize,
+}
+
+/// A session that was opened and needs a driver.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id.
+    pub id: SessionId,
+    /// What never changes.
+    pub identity: Identity,
+    /// Its agent, ready for a prompt.
+    pub agent: Agent,
+    /// What the agent said while it waited.
+    pub early: Vec<AgentEvent>,
+    /// Its sandbox.
+    pub lease: Lease,
+    /// Fires when the sandbox is gone and the workspace at home.
+    pub gone: oneshot::Receiver<()>,
+    /// Token counts from the gateway.
+    pub usage: mpsc::Receiver<Usage>,
+    /// Held for as long as the session takes up room: the user's quota.
+    pub permit: Box<dyn Any + Send>,
+    /// Its times.
+    pub settings: Settings,
+}
+
+/// Starts the driver; the session is in the registry when this returns.
+pub fn spawn(
+    opened: Opened,
+    registry: &Arc<Registry>,
+    metrics: Metrics,
+    tracker: &TaskTracker,
+    stop: CancellationToken,
+) -> Arc<SessionHandle> {
+    let Opened { id, identity, agent, early, lease, gone, usage, permit, settings } = opened;
+    let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
+    let log = EventLog::new(id.clone(), settings.log_bytes);
+    log.append(EventType::SessionReady, None, &translate::lease(&identity.lease));
+    let session = Arc::new(SessionHandle::new(id, identity, log, sender));
+    registry.add(&session);
+    let clock = Clock::new(settings);
+    let driver = Driver { session: Arc::clone(&session), agent, lease, usage, clock, turn: None, metrics };
+    let registry = Arc::clone(registry);
+    // Not a child of the open: a session outlives the request that opened it.
+    let span = info_span!(parent: None, "session", session.id = %session.id);
+    tracker.spawn(
+        async move {
+            let session = Arc::clone(&driver.session);
+            let closers = driver.run(early, commands, stop).await;
+            registry.ended(&session);
+            let _answers_all_the_same = timeout(CLOSE_PATIENCE, gone).await;
+            drop(permit);
+            for closer in closers {
+                let _caller_may_have_left = closer.send(());
+            }
+        }
+        .instrument(span),
+    );
+    session
+}
+
+struct Driver {
+    session: Arc<SessionHandle>,
+    agent: Agent,
+    lease: Lease,
+    usage: mpsc::Receiver<Usage>,
+    clock: Clock,
+    turn: Option<RunningTurn>,
+    metrics: Metrics,
+}
+
+/// Why the session is over.
+struct End {
+    reason: EndReason,
+    detail: String,
+    /// How the turn that was running came out of it.
+    turn: Option<(Code, String)>,
+    closer: Option<oneshot::Sender<()>>,
+}
+
+impl End {
+    fn new(reason: EndReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), turn: None, closer: None }
+    }
+}
+
+impl Driver {
+    /// Runs the session to its end; returns who waits for that.
+    async fn run(
+        mut self,
+        early: Vec<AgentEvent>,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) -> Vec<oneshot::Sender<()>> {
+        for said in early {
+            self.append_said(said);
+        }
+        let end = loop {
+            let end = tokio::select! {
+                Some(usage) = self.usage.recv() => { self.add_usage(&usage); None }
+                said = self.agent.events.recv() => match said {
+                    Some(said) => self.hear(said).await,
+                    None => Some(End::new(EndReason::SandboxLost, "the sandbox was lost")),
+                },
+                Some(command) = commands.recv() => self.obey(command),
+                () = self.clock.next() => self.on_time(),
+                () = stop.cancelled() => Some(End {
+                    turn: Some((Code::ShuttingDown, "the server is shutting down".to_owned())),
+                    ..End::new(EndReason::Shutdown, "the server is shutting down")
+                }),
+            };
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        let mut closers: Vec<_> = self.finish(end).into_iter().collect();
+        commands.close();
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Prompt { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+                Command::Cancel { reply, .. } | Command::Answer { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+                Command::Close { reply } => closers.push(reply),
+            }
+        }
+        closers
+    }
+
+    fn obey(&mut self, command: Command) -> Option<End> {
+        match command {
+            Command::Prompt { content, span, reply } => {
+                let outcome = self.decide(Request::Prompt).map(|()| self.begin_turn(content, span));
+                let _caller_may_have_left = reply.send(outcome);
+            }
+            Command::Cancel { turn, reply } => {
+                let current = self.turn.as_ref().is_some_and(|running| running.id == turn);
+                let outcome = self.decide(Request::Cancel { current }).map(|()| self.cancel_turn());
+                let _caller_may_have_left = reply.send(outcome);
+            }
+            Command::Answer { permission, option_id, reply } => {
+                let open = self.session.with_status(|status| status.permissions.contains_key(&permission));
+                let outcome = self.decide(Request::Answer { open });
+                if outcome.is_ok() {
+                    self.resolve(&permission, option_id, "user");
+                }
+                let _caller_may_have_left = reply.send(outcome);
+            }
+            Command::Close { reply } => {
+                return Some(End { closer: Some(reply), ..End::new(EndReason::Closed, "closed by its user") });
+            }
+        }
+        None
+    }
+
+    async fn hear(&mut self, said: AgentEvent) -> Option<End> {
+        match said {
+            AgentEvent::PermissionRequested { request, tool_call, options } => {
+                self.ask(request, tool_call, options);
+                None
+            }
+            AgentEvent::TurnEnded { stop_reason } => {
+                self.end_turn(Ok(stop_reason));
+                None
+            }
+            AgentEvent::TurnFailed(error) => {
+                self.end_turn(Err(translate::failure(&error)));
+                None
+            }
+            AgentEvent::Gone(error) => Some(self.agent_gone(&error).await),
+            said => {
+                self.append_said(said);
+                None
+            }
+        }
+    }
+
+    fn append_said(&mut self, said: AgentEvent) {
+        let is_log = matches!(said, AgentEvent::Log { .. });
+        if let Some((kind, content)) = translate::event_of(said) {
+            if !is_log {
+                self.first_output();
+            }
+            self.append(kind, &content);
+        }
+    }
+
+    async fn agent_gone(&self, error: &AgentError) -> End {
+        let reason = match error {
+            AgentError::Lost(_) => EndReason::SandboxLost,
+            _ => match timeout(POST_MORTEM_PATIENCE, self.lease.post_mortem()).await {
+                Ok(Some(found)) if found.out_of_memory => EndReason::OutOfMemory,
+                _ => EndReason::AgentExited,
+            },
+        };
+        let (code, detail) = match reason {
+            EndReason::OutOfMemory => (Code::AgentFailed, "the agent ran out of memory".to_owned()),
+            _ => translate::failure(error),
+        };
+        End { turn: Some((code, detail.clone())), ..End::new(reason, detail) }
+    }
+
+    fn add_usage(&mut self, usage: &Usage) {
+        let tokens = Tokens { input: usage.input_tokens, output: usage.output_tokens };
+        {
+            let mut status = self.session.locked();
+            status.tokens += tokens;
+            if let Some(turn) = status.running_mut() {
+                turn.tokens += tokens;
+            }
+        }
+        self.metrics.tokens(tokens.input, tokens.output);
+        self.append(
+            EventType::UsageUpdated,
+            &json!({"model": usage.model, "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}),
+        );
+    }
+
+    /// Ends the session; returns who waits for that. Dropping the lease posts the sandbox to the reaper.
+    fn finish(mut self, end: End) -> Option<oneshot::Sender<()>> {
+        let End { reason, detail, turn, closer } = end;
+        while let Ok(usage) = self.usage.try_recv() {
+            self.add_usage(&usage);
+        }
+        if self.turn.is_some() {
+            self.end_turn(turn.map_or_else(|| Ok("cancelled".to_owned()), Err));
+        }
+        self.append(EventType::SessionEnded, &json!({"reason": reason.as_str(), "detail": detail}));
+        info!(reason = reason.as_str(), "session ended");
+        let mut status = self.session.locked();
+        status.stage = Stage::Ended;
+        status.end = Some((reason, detail));
+        closer
+    }
+
+    fn decide(&self, request: Request) -> Result<(), Refusal> {
+        self.session.with_status(|status| policy::decide(status.stage, request))
+    }
+
+    fn append(&self, kind: EventType, content: &Value) -> u64 {
+        self.session.log.append(kind, self.turn.as_ref().map(|turn| &turn.id), content)
+    }
+
+    /// Tells the agent something. Its queue has room for all we may say at once; if it hasn't, the agent's task is stuck, and the
+    /// deadlines end it.
+    fn tell(&self, command: AgentCommand) {
+        if self.agent.commands.try_send(command).is_err() {
+            tracing::warn!("the agent's task takes no commands");
+        }
+    }
+}

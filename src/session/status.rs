@@ -1,0 +1,239 @@
+//! What a session is doing: written by its driver alone, read by everybody.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::policy::Stage;
+use crate::{
+    agent::PermissionOption,
+    ids::{PermissionId, TemplateName, TurnId, UserId, WorkspaceName},
+    problem::Code,
+};
+
+/// Turns whose outcome is remembered; the log has them all.
+const TURNS_KEPT: usize = 256;
+/// Permissions that are remembered as answered; older ones are not found.
+const ANSWERED_KEPT: usize = 256;
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The user closed it.
+    Closed,
+    /// No turn for too long.
+    Idle,
+    /// Too old.
+    Expired,
+    /// The agent ended by itself.
+    AgentExited,
+    /// The sandbox ran out of memory.
+    OutOfMemory,
+    /// The sandbox is gone.
+    SandboxLost,
+    /// The server stopped.
+    Shutdown,
+}
+
+impl EndReason {
+    /// Its text in events and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Idle => "idle",
+            Self::Expired => "expired",
+            Self::AgentExited => "agent_exited",
+            Self::OutOfMemory => "out_of_memory",
+            Self::SandboxLost => "sandbox_lost",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why a lease did not start warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColdReason {
+    /// The stock was empty.
+    Empty,
+    /// An existing workspace needed a new agent session.
+    Workspace,
+}
+
+impl ColdReason {
+    /// Its text in events and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Workspace => "workspace",
+        }
+    }
+}
+
+/// How a session came to its sandbox.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseTimes {
+    /// Why a warm start could not be; none: it was one.
+    pub cold: Option<ColdReason>,
+    /// Waiting for the sandbox.
+    pub wait: Duration,
+    /// Moving the workspace.
+    pub workspace: Duration,
+    /// Making the agent ready for it.
+    pub agent: Duration,
+    /// All together.
+    pub total: Duration,
+}
+
+/// Tokens, summed up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Read by the model.
+    pub input: u64,
+    /// Written by the model.
+    pub output: u64,
+}
+
+impl std::ops::AddAssign for Tokens {
+    fn add_assign(&mut self, other: Self) {
+        self.input += other.input;
+        self.output += other.output;
+    }
+}
+
+/// How a turn is or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnState {
+    /// The agent works.
+    Running,
+    /// Over, with ACP's stop reason.
+    Ended(String),
+    /// Failed, with a public sentence.
+    Failed(Code, String),
+}
+
+/// One turn.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// Its id.
+    pub id: TurnId,
+    /// How it is.
+    pub state: TurnState,
+    /// Its tokens so far.
+    pub tokens: Tokens,
+    /// Its first event.
+    pub first_seq: u64,
+    /// Its last event, once it is over.
+    pub last_seq: Option<u64>,
+    /// When it began.
+    pub created_at: Timestamp,
+}
+
+/// An open permission.
+#[derive(Debug, Clone)]
+pub struct Permission {
+    /// The turn that asks.
+    pub turn: TurnId,
+    /// The agent's number for it.
+    pub request: u64,
+    /// What the agent wants to do.
+    pub tool_call: Value,
+    /// The answers on offer.
+    pub options: Vec<PermissionOption>,
+    /// When it was asked.
+    pub requested_at: Timestamp,
+    /// When it is denied if nobody answers.
+    pub expires_at: Timestamp,
+}
+
+/// What never changes in a session's life.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Whose it is.
+    pub user: UserId,
+    /// Its template.
+    pub template: TemplateName,
+    /// Its workspace.
+    pub workspace: WorkspaceName,
+    /// The agent's mode, if the user set it.
+    pub mode: Option<String>,
+    /// The model, if the user set it.
+    pub model: Option<String>,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+    /// It ends after this long without a turn.
+    pub idle_timeout: Duration,
+    /// How it came to its sandbox.
+    pub lease: LeaseTimes,
+}
+
+/// What changes.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Where it is.
+    pub stage: Stage,
+    /// The last prompt, answer or end of a turn.
+    pub last_active_at: Timestamp,
+    /// Its latest turns, oldest first.
+    pub turns: VecDeque<Turn>,
+    /// Open permissions.
+    pub permissions: BTreeMap<PermissionId, Permission>,
+    /// The latest permissions that have their answer, oldest first.
+    pub answered: VecDeque<PermissionId>,
+    /// Tokens so far.
+    pub tokens: Tokens,
+    /// Why it is over, and a sentence for people.
+    pub end: Option<(EndReason, String)>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            stage: Stage::Ready,
+            last_active_at: Timestamp::now(),
+            turns: VecDeque::new(),
+            permissions: BTreeMap::new(),
+            answered: VecDeque::new(),
+            tokens: Tokens::default(),
+            end: None,
+        }
+    }
+}
+
+impl Status {
+    /// The turn that runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&Turn> {
+        self.turns.back().filter(|turn| turn.state == TurnState::Running)
+    }
+
+    pub(super) fn running_mut(&mut self) -> Option<&mut Turn> {
+        self.turns.back_mut().filter(|turn| turn.state == TurnState::Running)
+    }
+
+    /// Takes an open permission out: it has its answer.
+    pub(super) fn take_permission(&mut self, id: &PermissionId) -> Option<Permission> {
+        let permission = self.permissions.remove(id)?;
+        self.answered.push_back(id.clone());
+        if self.answered.len() > ANSWERED_KEPT {
+            self.answered.pop_front();
+        }
+        Some(permission)
+    }
+
+    pub(super) fn add_turn(&mut self, turn: Turn) {
+        self.turns.push_back(turn);
+        if self.turns.len() > TURNS_KEPT {
+            self.turns.pop_front();
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The values metrics' labels can have: enums, so that their number is bounded.
+
+use std::time::Duration;
+
+use crate::problem::Code;
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// The label's text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+label! {
+    /// What a sandbox is doing.
+    SandboxState {
+        /// Being started.
+        Starting = "starting",
+        /// In stock.
+        Ready = "ready",
+        /// Held by a session.
+        Leased = "leased",
+        /// Being destroyed.
+        Ending = "ending",
+    }
+}
+
+label! {
+    /// A phase of a sandbox's start.
+    Phase {
+        /// The engine makes the container.
+        Create = "create",
+        /// The engine starts it.
+        Start = "start",
+        /// The supervisor dials us.
+        Link = "link",
+        /// The agent answers `initialize`.
+        Initialize = "initialize",
+        /// The agent authenticates and opens its session.
+        Session = "session",
+        /// All of it.
+        Total = "total",
+    }
+}
+
+label! {
+    /// How an open came to its sandbox.
+    OpenStart {
+        /// A ready one was waiting and nothing had to be done.
+        Warm = "warm",
+        /// Something had to be started or waited for.
+        Cold = "cold",
+        /// It never got one.
+        None = "none",
+    }
+}
+
+label! {
+    /// What became of an agent's model call.
+    GatewayOutcome {
+        /// The model answered with a success.
+        Forwarded = "forwarded",
+        /// The model answered with an error.
+        ModelError = "model_error",
+        /// The model could not be reached or broke off.
+        Unreachable = "unreachable",
+        /// The slot isn't leased.
+        Unleased = "unleased",
+        /// The host, path or method isn't among the template's.
+        Forbidden = "forbidden",
+        /// The request broke a limit or HTTP itself.
+        Invalid = "invalid",
+    }
+}
+
+/// How an open ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenOutcome {
+    /// With a session.
+    Ok,
+    /// With a problem.
+    Failed(Code),
+}
+
+impl OpenOutcome {
+    /// The label's text: `ok`, or the problem's code.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed(code) => code.as_str(),
+        }
+    }
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnOutcome {
+    /// With a stop reason of the agent.
+    Ended(&'static str),
+    /// With a problem.
+    Failed(Code),
+}
+
+impl TurnOutcome {
+    /// From ACP's stop reason. One that ACP doesn't know is `other`: agents don't make labels.
+    #[must_use]
+    pub fn from_stop_reason(reason: &str) -> Self {
+        const KNOWN: [&str; 5] = ["end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled"];
+        Self::Ended(KNOWN.into_iter().find(|known| *known == reason).unwrap_or("other"))
+    }
+
+    /// The label's text: the stop reason, or the problem's code.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended(reason) => reason,
+            Self::Failed(code) => code.as_str(),
+        }
+    }
+}
+
+/// How long the phases of a sandbox's start took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StartTimes {
+    /// The engine made the container.
+    pub create: Duration,
+    /// The engine started it.
+    pub start: Duration,
+    /// The supervisor dialled us.
+    pub link: Duration,
+    /// The agent answered `initialize`.
+    pub initialize: Duration,
+    /// The agent authenticated and opened its session.
+    pub session: Duration,
+    /// All of it.
+    pub total: Duration,
+}
+
+impl StartTimes {
+    /// Every phase with its time.
+    #[must_use]
+    pub const fn each(&self) -> [(Phase, Duration); 6] {
+        [
+            (Phase::Create, self.create),
+            (Phase::Start, self.start),
+            (Phase::Link, self.link),
+            (Phase::Initialize, self.initialize),
+            (Phase::Session, self.session),
+            (Phase::Total, self.total),
+        ]
+    }
+}
+
+/// A method's label: users can send any word as a method.
+pub(super) fn method_label(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("OTHER")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_choose_never_becomes_a_label() {
+        assert_eq!(TurnOutcome::from_stop_reason("refusal").as_str(), "refusal");
+        assert_eq!(TurnOutcome::from_stop_reason("made-up").as_str(), "other");
+        assert_eq!(method_label("BREW"), "OTHER");
+        assert_eq!(OpenOutcome::Failed(Code::PoolExhausted).as_str(), "POOL_EXHAUSTED");
+    }
+}

@@ -1,0 +1,67 @@
+//! The program as a shell sees it: exit codes and what is said where.
+
+use std::process::{Command, Output};
+
+fn greenroom(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_greenroom"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the program was built for this test")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn faulty_settings_end_with_78_and_all_faults() {
+    let variables =
+        [("GREENROOM__POOL__SIZES", "1"), ("POOL_SIZE", "canary-many"), ("GREENROOM__LIMITS__STREAMS", "0")];
+    let output = greenroom(&["serve"], &variables);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.starts_with("greenroom: 3 faults in the settings\n"), "{said}");
+    for fault in ["pool.sizes (GREENROOM__POOL__SIZES): ", "pool.size (POOL_SIZE): ", "limits.streams "] {
+        assert!(said.contains(fault), "no {fault} in {said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_missing_file_ends_with_78() {
+    let output = greenroom(&["serve", "--config", "/nowhere/greenroom.toml"], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("/nowhere/greenroom.toml: can't be read"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn wrong_arguments_end_with_2_and_help_with_0() {
+    assert_eq!(greenroom(&["serve", "--prot", "1"], &[]).status.code(), Some(2));
+    assert_eq!(greenroom(&[], &[]).status.code(), Some(2));
+    let output = greenroom(&["--help"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("Exit codes:"));
+}
+
+#[test]
+fn an_unhealthy_server_ends_with_1() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = listener.local_addr().expect("bound").to_string();
+    drop(listener);
+    let output = greenroom(&["healthcheck"], &[("GREENROOM__SERVER__ADDRESS", &address)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.starts_with(&format!("greenroom: http://{address}/healthz can't be reached")), "{said}");
+}
+
+#[test]
+fn help_never_shows_the_value_of_a_variable() {
+    for command in ["serve", "keys", "model-stub", "healthcheck"] {
+        let variables = [("GEMINI_API_KEY", "canary"), ("MODEL_STUB_KEY", "canary")];
+        let output = greenroom(&[command, "--help"], &variables);
+        assert!(output.status.success() && !text(&output.stdout).contains("canary"), "{}", text(&output.stdout));
+    }
+}

@@ -1,0 +1,314 @@
+//! Settings: where they come from, which one wins, and that every fault is told, at once and without secrets.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use greenroom::config::{Config, ConfigError, Overrides, RuntimeChoice, Sources, load, load::known_keys};
+use proptest::prelude::{ProptestConfig, proptest};
+use secrecy::ExposeSecret;
+
+/// A value that no text of ours may hold.
+const CANARY: &str = "canary-3f9c1d7e";
+
+struct Given {
+    sources: Sources,
+    folder: tempfile::TempDir,
+}
+
+impl Given {
+    fn nothing() -> Self {
+        Self { sources: Sources::default(), folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn file(mut self, text: &str) -> Self {
+        let path = self.folder.path().join("greenroom.toml");
+        std::fs::write(&path, text).expect("a temporary folder can be written");
+        self.sources.file = Some(path);
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.sources.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn load(self) -> Result<Config, ConfigError> {
+        load(self.sources)
+    }
+
+    fn config(self) -> Config {
+        self.load().expect("these settings are good")
+    }
+
+    /// The faults as text, without the temporary folder's name.
+    fn faults(self) -> Vec<String> {
+        let folder = format!("{}/", self.folder.path().display());
+        let error = self.load().expect_err("these settings are wrong");
+        error.faults.iter().map(|fault| fault.to_string().replace(&folder, "")).collect()
+    }
+}
+
+fn example(uncommented: bool) -> String {
+    let text = include_str!("../greenroom.example.toml");
+    let setting = |line: &str| line.strip_prefix('#').is_some_and(|rest| !rest.is_empty() && !rest.starts_with("# "));
+    text.lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if uncommented && setting(line) && (!rest.starts_with(' ') || rest.starts_with("    ")) => rest,
+            _ => line,
+        })
+        .fold(String::new(), |whole, line| whole + line + "\n")
+}
+
+#[test]
+fn nothing_given_means_the_defaults_and_one_template() {
+    let config = Given::nothing().config();
+    assert_eq!(config.server.address.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.templates.keys().collect::<Vec<_>>(), ["gemini"]);
+    assert_eq!(config.templates["gemini"].image, "greenroom/gemini:latest");
+    assert!(config.model.api_key.is_none());
+}
+
+#[test]
+fn the_example_file_is_the_defaults_whether_commented_or_not() {
+    let defaults = format!("{:#?}", Given::nothing().config());
+    for uncommented in [false, true] {
+        let config = Given::nothing().file(&example(uncommented)).config();
+        assert_eq!(format!("{config:#?}"), defaults, "uncommented: {uncommented}");
+    }
+}
+
+#[test]
+fn the_example_file_and_the_operations_page_mention_every_setting() {
+    let (example, page) = (example(true), include_str!("../docs/operations.md"));
+    for key in known_keys() {
+        let (section, name) = key.rsplit_once('.').expect("every setting is in a section");
+        let body = example.split(&format!("\n[{section}]\n")).nth(1).unwrap_or_default();
+        let body = body.split("\n[").next().unwrap_or_default();
+        let mentioned =
+            body.lines().any(|line| line.trim_start_matches("# Example: ").starts_with(&format!("{name} =")));
+        assert!(mentioned, "greenroom.example.toml doesn't mention {key}");
+        let documented = key.replace("templates.gemini.", "templates.NAME.");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{documented}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/operations.md doesn't mention {documented}"));
+        let default = body.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+        if let Some(default) = default.filter(|default| !default.starts_with(['[', '{'])) {
+            let default = default.trim_matches('"');
+            assert!(
+                row.contains(&format!("| `{default}` |")),
+                "docs/operations.md has another default than {default}: {row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn later_sources_win_over_earlier_ones() {
+    let file = "[pool]\nsize = 1\ncap = 50\n[templates.gemini]\nimage = 'file'";
+    let given = || Given::nothing().file(file);
+    assert_eq!(given().config().pool.size, 1);
+    let nested =
+        || given().variable("GREENROOM__POOL__SIZE", "2").variable("GREENROOM__TEMPLATES__GEMINI__IMAGE", "env");
+    assert_eq!((nested().config().pool.size, nested().config().templates["gemini"].image.as_str()), (2, "env"));
+    let known = || nested().variable("POOL_SIZE", "3").variable("GEMINI_IMAGE", "known");
+    assert_eq!((known().config().pool.size, known().config().templates["gemini"].image.as_str()), (3, "known"));
+    let mut flags = known();
+    flags.sources.overrides = Overrides {
+        port: Some(9000),
+        image: Some("flag".to_owned()),
+        pool_size: Some(5),
+        state_dir: Some(PathBuf::from("/srv/green")),
+    };
+    let config = flags.config();
+    assert_eq!((config.pool.size, config.pool.cap), (5, 50));
+    assert_eq!(config.templates["gemini"].image, "flag");
+    assert_eq!(config.server.address.to_string(), "127.0.0.1:9000");
+    assert_eq!(config.state.dir, PathBuf::from("/srv/green"));
+}
+
+#[test]
+fn presets_of_a_mode_give_way_to_everything() {
+    let mut given = Given::nothing().file("[state]\ndir = '/from/file'");
+    given.sources.presets = vec![("state.dir", "/preset".to_owned()), ("telemetry.format", "text".to_owned())];
+    let config = given.config();
+    assert_eq!(config.state.dir, PathBuf::from("/from/file"));
+    assert_eq!(config.telemetry.format, greenroom::config::LogFormat::Text);
+}
+
+#[test]
+fn variables_are_read_as_what_the_setting_is() {
+    let config = Given::nothing()
+        .variable("GREENROOM__SERVER__ADDRESS", "127.0.0.2:1")
+        .variable("GREENROOM__SESSION__IDLE_TIMEOUT", "5m")
+        .variable("GREENROOM__RUNTIME__KIND", "process")
+        .variable("GREENROOM__RUNTIME__UID", "1234")
+        .variable("GREENROOM__TEMPLATES__MY_AGENT__COMMAND", "/bin/agent,--flag")
+        .variable("GREENROOM__TEMPLATES__MY_AGENT__MODEL__PATHS", r#"["/a,b/*"]"#)
+        .variable("GREENROOM__TEMPLATES__MY_AGENT__LIMITS__CPUS", "0.5")
+        .variable("GREENROOM__TEMPLATES__MY_AGENT__ENV__NODE__Options", "x")
+        .variable("GREENROOM__AUTH__TOKENS", r#"[{user = "ada", token = "sixteen-characters"}]"#)
+        .variable("GREENROOM__POOL__CAP", "")
+        .variable("GREENROOM_OTHER", "not ours")
+        .config();
+    let template = &config.templates["my_agent"];
+    assert_eq!(config.session.idle_timeout, Duration::from_secs(300));
+    assert_eq!((config.runtime.kind, config.runtime.uid), (RuntimeChoice::Process, Some(1234)));
+    assert_eq!(template.command, ["/bin/agent", "--flag"]);
+    assert_eq!(template.model.paths, ["/a,b/*"]);
+    assert!((template.limits.cpus - 0.5).abs() < f64::EPSILON);
+    assert_eq!(template.env, BTreeMap::from([("NODE__Options".to_owned(), "x".to_owned())]));
+    assert_eq!(config.auth.tokens[0].token.expose_secret(), "sixteen-characters");
+    assert_eq!(config.pool.cap, 16, "an empty variable counts as not set");
+}
+
+#[test]
+fn well_known_variables_mean_what_everybody_expects() {
+    let config = Given::nothing().variable("GEMINI_API_KEY", "k").variable("DOCKER_HOST", "tcp://127.0.0.1:1").config();
+    assert_eq!(config.model.api_key.expect("it was given").expose_secret(), "k");
+    assert_eq!(config.runtime.host.as_deref(), Some("tcp://127.0.0.1:1"));
+    let config = Given::nothing()
+        .file("[runtime]\nhost = 'unix:///run/engine.sock'")
+        .variable("DOCKER_HOST", "tcp://127.0.0.1:1")
+        .config();
+    assert_eq!(config.runtime.host.as_deref(), Some("unix:///run/engine.sock"), "a set host wins over DOCKER_HOST");
+}
+
+#[test]
+fn every_fault_is_told_with_its_key_and_its_place() {
+    let file = "[server]\nadress = 'x'\nconnections = 0\n\n[pool]\nsize = 'many'\ncap = 2\nsweep = '0s'\n\n[nonsense]\na = 1\n";
+    let faults = Given::nothing()
+        .file(file)
+        .variable("GREENROOM__SESSION__TURN_TIMEOUT", "soon")
+        .variable("GREENROOM__LIMITS__STREAMS", "-1")
+        .variable("GREENROOM__RUNTIME__KIND", "magic")
+        .variable("GREENROOM__TEMPLATES__GEMINI__WARM", "3")
+        .variable("GREENROOM__MODEL__BASE_URL", "ftp://x")
+        .variable("GREENROOM__SERVER", "x")
+        .faults();
+    let expected = [
+        "limits.streams (GREENROOM__LIMITS__STREAMS): must be a whole number, 0 or more, that is not too large",
+        "model.base_url (GREENROOM__MODEL__BASE_URL): must be http:// or https:// and a host, with neither a user nor a query",
+        "nonsense (greenroom.toml line 10): is no setting; known here: server, admin, state, runtime, sandbox, pool, session, \
+         auth, limits, model, telemetry, templates",
+        "pool.size (greenroom.toml line 6): must be a whole number, but is a text",
+        "pool.sweep (greenroom.toml line 8): must be longer than nothing",
+        "runtime.kind (GREENROOM__RUNTIME__KIND): must be one of: docker, process",
+        "server (GREENROOM__SERVER): is a section, not a text; it has settings at greenroom.toml line 1",
+        "server.adress (greenroom.toml line 2): is no setting; known here: address, head_bytes, body_bytes, head_timeout, \
+         body_timeout, connections, connections_per_address, keep_alive, write_stall, drain",
+        "server.connections (greenroom.toml line 3): must be at least 1",
+        "session.turn_timeout (GREENROOM__SESSION__TURN_TIMEOUT): must be a duration",
+        "templates.gemini.warm (GREENROOM__TEMPLATES__GEMINI__WARM): must not be more than pool.cap (2)",
+    ];
+    assert_eq!(faults, expected);
+}
+
+#[test]
+fn no_text_ever_holds_a_value() {
+    let tries = [
+        Given::nothing().file(&format!("[model]\napi_key = \"{CANARY}")),
+        Given::nothing().file(&format!("[model]\napi_key = {CANARY}")),
+        Given::nothing().file(&format!("[model]\napi_key = ['{CANARY}']\n")),
+        Given::nothing().file(&format!("[model]\napikey = '{CANARY}'\n")),
+        Given::nothing().file(&format!("model = '{CANARY}'\n")),
+        Given::nothing().file(&format!("[auth]\ntokens = [{{user = 'a b', token = '{CANARY}-and-more'}}]\n")),
+        Given::nothing().file(&format!("[auth]\ntokens = [{{user = 'a', token = '{}'}}]\n", &CANARY[..15])),
+        Given::nothing().file(&format!("[auth]\ntokens = [{{user = 'a', tokn = '{CANARY}'}}]\n")),
+        Given::nothing().file(&format!("[auth]\ntokens = '{CANARY}'\n")),
+        Given::nothing().variable("GREENROOM__AUTH__TOKENS", &format!("[{{user = 'a', token = '{CANARY}")),
+        Given::nothing().variable("GREENROOM__AUTH__TOKENS", CANARY),
+        Given::nothing().variable("GEMINI_API_KEY", &format!("{CANARY} ")),
+        Given::nothing().variable("POOL_SIZE", CANARY),
+        Given::nothing().variable("GREENROOM__SERVER__ADDRESS", CANARY),
+        Given::nothing().variable("GREENROOM__SESSION__MAX_AGE", CANARY),
+        Given::nothing().variable("GREENROOM__RUNTIME__KIND", CANARY),
+        Given::nothing().variable("GREENROOM__MODEL__BASE_URL", &format!("http://user:{CANARY}@host")),
+        Given::nothing().variable("GREENROOM__TELEMETRY__LOG", &format!("{CANARY}=={CANARY}")),
+    ];
+    for (index, given) in tries.into_iter().enumerate() {
+        let faults = given.faults();
+        assert!(!faults.is_empty());
+        for fault in faults {
+            assert!(!fault.contains(&CANARY[..12]), "try {index}: {fault}");
+        }
+    }
+    let config = Given::nothing().variable("GEMINI_API_KEY", CANARY).config();
+    assert!(!format!("{config:?}").contains(CANARY));
+}
+
+#[test]
+fn what_could_not_work_later_is_refused_now() {
+    let long = format!("/{}", "d".repeat(51));
+    let cases: &[(&str, &str)] = &[
+        ("[auth]\ntokens = [{user = 'a', token = 'short'}]", "auth.tokens[0].token"),
+        (
+            "[auth]\ntokens = [{user = 'a', token = '0123456789abcdef'}, {user = 'b', token = '0123456789abcdef'}]",
+            "auth.tokens[1].token",
+        ),
+        ("[auth]\ntokens = [{user = 'a'}]", "auth.tokens[0]"),
+        ("[runtime]\nkind = 'process'\n[server]\naddress = '0.0.0.0:1'", "server.address"),
+        ("[admin]\naddress = '127.0.0.1:8080'", "admin.address"),
+        ("[runtime]\nuid = 0", "runtime.uid"),
+        ("[runtime]\nhost = 'ssh://there'", "runtime.host"),
+        ("[runtime]\ninstance = 'a.b'", "runtime.instance"),
+        ("[pool]\nsize = 17", "pool.size"),
+        ("[pool]\nbackoff = '1h'", "pool.backoff_max"),
+        ("[templates.a]\nwarm = 9\n[templates.b]\nwarm = 9", "pool.cap"),
+        ("[templates.Bad]", "templates.Bad"),
+        ("[templates.'a b']", "templates.\"a b\""),
+        ("[templates.a]\ncommand = []", "templates.a.command"),
+        ("[templates.a.limits]\nmemory_mib = 512", "templates.a.limits.memory_mib"),
+        ("[templates.a.limits]\ncpus = nan", "templates.a.limits.cpus"),
+        ("[templates.a.model]\nkey_header = 'a b'", "templates.a.model.key_header"),
+        ("[templates.a.model]\npaths = ['/*/*']", "templates.a.model.paths"),
+        ("[server]\nbody_bytes = 0", "server.body_bytes"),
+        ("[session]\nturn_timeout = '0s'", "session.turn_timeout"),
+        ("[telemetry]\nlog = 'a=b=c'", "telemetry.log"),
+    ];
+    for (file, key) in cases {
+        let faults = Given::nothing().file(file).faults();
+        assert!(faults.len() == 1 && faults[0].starts_with(&format!("{key} (")), "{file}\n{faults:?}");
+    }
+    let faults = Given::nothing().variable("GREENROOM__STATE__DIR", &long).faults();
+    assert!(faults[0].starts_with("state.dir (GREENROOM__STATE__DIR): must have at most 51 bytes"), "{faults:?}");
+}
+
+#[test]
+fn the_longest_allowed_state_folder_leaves_room_for_the_sockets() {
+    let dir = format!("/{}", "d".repeat(50));
+    let config = Given::nothing().variable("GREENROOM__STATE__DIR", &dir).config();
+    let socket = config.state.dir.join("slots").join("0".repeat(32)).join("run").join("gateway.sock");
+    let address = std::os::unix::net::SocketAddr::from_pathname(&socket);
+    assert!(address.is_ok(), "{address:?}");
+    let longer = config.state.dir.join("slots").join("0".repeat(32)).join("run").join("gateway.sock2");
+    assert!(std::os::unix::net::SocketAddr::from_pathname(longer).is_err(), "the limit could be higher");
+}
+
+#[test]
+fn a_file_that_is_missing_is_a_fault_and_not_a_silent_default() {
+    let mut given = Given::nothing();
+    given.sources.file = Some(given.folder.path().join("missing.toml"));
+    assert_eq!(given.faults(), ["missing.toml: can't be read: entity not found"]);
+}
+
+#[test]
+fn a_variable_nested_without_end_is_a_fault() {
+    let faults = Given::nothing().variable(&format!("GREENROOM{}", "__A".repeat(40_000)), "1").faults();
+    assert!(faults.len() == 1 && faults[0].contains("none is nested so deep"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_written_is_told_and_never_repeated(
+        name in "(POOL|MODEL|AUTH|TEMPLATES|TELEMETRY|[A-Z]{1,4})(__[A-Za-z_]{0,9}){0,4}",
+        value in "[\\[{\"'=,.0-9a-z]{0,12}",
+        file in "(\\[(pool|templates\\.a|auth)\\]\n)?([a-z_]{1,6} = ['\"\\[]?[0-9a-z,=]{0,8}['\"\\]]?\n){0,3}",
+    ) {
+        let given = Given::nothing()
+            .file(&format!("{file}api_key = '{CANARY}'\n"))
+            .variable(&format!("GREENROOM__{name}"), &format!("{value}{CANARY}"));
+        if let Err(error) = given.load() {
+            assert!(!error.faults.is_empty() && !error.to_string().contains(CANARY), "{error}");
+        }
+    }
+}
