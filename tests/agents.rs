@@ -4,7 +4,6 @@
 //! test with `--ignored`. The end-to-end tests talk to it in its sandbox.
 
 #![cfg(feature = "server")]
-#![expect(missing_docs, reason = "tests are sentences")]
 
 #[path = "agents/programs.rs"]
 mod programs;
@@ -137,7 +136,7 @@ async fn agents_that_cannot_be_booted_say_why() {
 
 #[tokio::test]
 async fn an_agent_that_stops_reading_holds_up_nobody_but_itself() {
-    let mut agent = Program::acp(&["--behaviour", "deaf"]).await;
+    let agent = Program::acp(&["--behaviour", "deaf"]).await;
     // Far more than a pipe holds.
     agent.prompt(&"x".repeat(1024 * 1024)).await;
     let (reply, done) = oneshot::channel();
@@ -178,10 +177,14 @@ async fn a_program_that_is_not_there_fails_its_boot() {
     let pipes = python("no_such_program.py", &[]);
     let lines = Lines::new(Duration::from_secs(1), TaskTracker::new());
     // Python may take longer to fail than a program takes to count as ready.
-    match lines.boot(pipes, plan()).await {
-        Err(error) => assert!(matches!(error, AgentError::Exited(_))),
-        Ok(mut agent) => while !matches!(agent.events.recv().await.expect("says it is gone"), AgentEvent::Gone(_)) {},
-    }
+    let error = match lines.boot(pipes, plan()).await {
+        Err(error) => error,
+        Ok(agent) => {
+            let (_, AgentEvent::Gone(error)) = Program(agent).rest_of_turn().await else { panic!("it is gone") };
+            error
+        }
+    };
+    assert!(matches!(error, AgentError::Exited(_)));
 }
 
 #[tokio::test]
