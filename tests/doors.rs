@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use greenroom::{config, doors};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use poem::{
     Body, EndpointExt as _, Route,
     endpoint::{BoxEndpoint, make},
@@ -217,6 +218,31 @@ async fn what_outlasts_the_drain_is_dropped() {
     comes.recv().await.expect("the request came in");
     server.stop().await;
     assert_eq!(all(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge_is_served_on_the_same_port() {
+    let (app, mut comes, release) = held();
+    let server = served(settings(), app).await;
+    let io = TokioIo::new(server.connect().await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("the server speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = || hyper::Request::builder().uri("http://x/").body(String::new()).expect("a request");
+    let (first, second) = (client.send_request(request()), client.send_request(request()));
+    let both = tokio::spawn(async { tokio::join!(first, second) });
+    // Both are under way at the same time, on one connection, past the head's deadline; then the server stops.
+    comes.recv().await.expect("the first came in");
+    comes.recv().await.expect("the second came in");
+    tokio::time::sleep(settings().head_timeout * 2).await;
+    server.token.cancel();
+    release.cancel();
+    let (first, second) = timeout(PATIENCE, both).await.expect("answers come").expect("no panic");
+    assert_eq!(first.expect("an answer").status(), 200);
+    assert_eq!(second.expect("an answer").status(), 200);
+    drop(client);
+    server.stop().await;
+    let _closed = timeout(PATIENCE, connection).await.expect("the connection ends");
 }
 
 #[tokio::test]

@@ -32,7 +32,6 @@ use refusal::Methods;
 struct Door {
     service: Arc<Service>,
     config: Arc<Config>,
-    metrics: Metrics,
 }
 
 /// Groups of calls in the document.
@@ -76,7 +75,7 @@ pub fn app(
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
-    let door = Arc::new(Door { service, config: Arc::clone(&config), metrics: metrics.clone() });
+    let door = Arc::new(Door { service, config: Arc::clone(&config) });
     let api = api();
     let routes = Route::new()
         .at("/openapi.json", docs::document_endpoint())

@@ -8,7 +8,7 @@ use poem_openapi::{OpenApi, payload::Json};
 use super::{
     Door, Group,
     answer::{Answer, Plain},
-    dto::catalog::{Me, PoolList, Template, TemplateList},
+    dto::catalog::{Me, PoolList, TemplateList},
     token::Token,
 };
 
@@ -19,8 +19,8 @@ impl Catalog {
     /// List the templates
     #[oai(path = "/templates", method = "get", operation_id = "list_templates")]
     async fn templates(&self, door: Data<&Arc<Door>>, _token: Token) -> Answer<Json<TemplateList>, Plain> {
-        let templates = door.config.templates.iter().map(|(name, template)| Template::new(name, template));
-        Ok(Json(TemplateList { items: templates.collect() })).into()
+        let items = door.service.templates().into_iter().map(Into::into).collect();
+        Ok(Json(TemplateList { items })).into()
     }
 
     /// List the pools

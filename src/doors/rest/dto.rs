@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod event;
+pub mod open;
 pub mod permission;
 pub mod problem;
 pub mod prompt;

@@ -102,7 +102,7 @@ impl Events {
             }
             let reader = door.service.events(&token.0, &id, after)?;
             let scope = Scope::Session(stop.0.map(|stopping| stopping.0));
-            let stream = EventStream::start(reader, scope, &door.config.server, &door.metrics);
+            let stream = EventStream::start(reader, scope, &door.config.server);
             Ok(Read::Events(Content::Stream(stream)))
         };
         read.await.into()

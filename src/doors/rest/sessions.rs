@@ -13,7 +13,10 @@ use super::{
     Door, Group,
     answer::{Answer, Lookup, Opening, Plain},
     body::Bounded,
-    dto::session::{OpenSession, Session, SessionPage, State},
+    dto::{
+        open::OpenSession,
+        session::{Session, SessionPage, State},
+    },
     token::Token,
 };
 use crate::{

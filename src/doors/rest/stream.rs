@@ -33,7 +33,6 @@ use crate::{
     problem::Problem,
     service::EventReader,
     session::event::{Event, EventType},
-    telemetry::Metrics,
 };
 
 /// No more events are added to a chunk of this size, in bytes.
@@ -87,15 +86,12 @@ pub(super) struct EventStream {
 
 impl EventStream {
     /// Starts sending what the reader gives.
-    pub(super) fn start(reader: EventReader, scope: Scope, settings: &config::Server, metrics: &Metrics) -> Self {
+    pub(super) fn start(reader: EventReader, scope: Scope, settings: &config::Server) -> Self {
         let events = stream::unfold(reader, |mut reader| async { reader.next().await.map(|event| (event, reader)) });
-        let open = metrics.event_stream();
         let pump = Pump { scope, keep_alive: settings.keep_alive, write_stall: settings.write_stall };
         let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
         let span = tracing::info_span!("http.stream", end = tracing::field::Empty);
         let task = async move {
-            // Counted until the task ends.
-            let _open = open;
             let end = pump.run(events, &sender).await;
             tracing::Span::current().record("end", end.as_str());
         };

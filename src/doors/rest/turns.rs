@@ -147,12 +147,12 @@ impl Door {
         let last_seq = self.service.session(caller, id)?.last_seq;
         let reader = self.service.events(caller, id, last_seq)?;
         let turn = self.service.prompt(caller, id, prompt).await?;
-        Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server, &self.metrics))
+        Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server))
     }
 
     fn follow_turn(&self, caller: &Caller, turn: TurnView) -> Result<EventStream, Problem> {
         let reader = self.service.events(caller, &turn.session, turn.first_seq.saturating_sub(1))?;
-        Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server, &self.metrics))
+        Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server))
     }
 }
 

@@ -1,41 +1,24 @@
 //! What there is, and what is left of it.
 
-use poem_openapi::{Enum, Object};
+use poem_openapi::Object;
 
 use super::{Time, Usage};
-use crate::{
-    config,
-    service::view::{MeView, PoolFailure, PoolView, Readiness},
-};
-
-/// How an agent talks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename_all = "snake_case")]
-pub enum Protocol {
-    /// The Agent Client Protocol.
-    Acp,
-    /// Lines of text.
-    Lines,
-}
+use crate::service::view::{MeView, PoolFailure, PoolView, Readiness, TemplateView};
 
 /// A recipe of sandboxes.
 #[derive(Debug, Clone, Object)]
 pub struct Template {
     /// Its name, for opening a session.
     pub name: String,
-    /// How its agent talks.
-    pub protocol: Protocol,
+    /// How its agent talks: `acp` (the Agent Client Protocol) or `lines`.
+    pub protocol: String,
+    /// Whether it is the one that is taken when a request names none.
+    pub default: bool,
 }
 
-impl Template {
-    /// A template of the settings; what it is made of is the operator's business.
-    #[must_use]
-    pub fn new(name: &str, template: &config::Template) -> Self {
-        let protocol = match template.protocol {
-            config::Protocol::Acp => Protocol::Acp,
-            config::Protocol::Lines => Protocol::Lines,
-        };
-        Self { name: name.to_owned(), protocol }
+impl From<TemplateView> for Template {
+    fn from(template: TemplateView) -> Self {
+        Self { name: template.name.to_string(), protocol: template.protocol.to_owned(), default: template.default }
     }
 }
 

@@ -1,0 +1,186 @@
+//! Requests to open a session, and what is checked of them here: form and length. What exists and what is allowed is the service's.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use poem_openapi::{
+    Object,
+    types::{Example, Password},
+};
+use secrecy::SecretString;
+
+use crate::{
+    ids::{NameError, TemplateName, WorkspaceName},
+    problem::{Code, Problem},
+    service::view,
+};
+
+/// Labels a session may have.
+const LABELS_MAX: usize = 16;
+/// The longest key or value of a label, in characters.
+const LABEL_LENGTH_MAX: usize = 64;
+/// The longest name of a mode or model, in bytes.
+const NAME_LENGTH_MAX: usize = 128;
+/// The longest API key, in bytes.
+const API_KEY_LENGTH_MAX: usize = 512;
+
+/// A request to open a session. Everything may be left out.
+#[derive(Default, Object)]
+#[oai(deny_unknown_fields, example)]
+pub struct OpenSession {
+    /// Which template; left out: the only one, or `gemini`.
+    #[oai(validator(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$"))]
+    pub template: Option<String>,
+    /// Which of the user's workspaces; left out: a new one. Held by one session at a time.
+    #[oai(validator(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$"))]
+    pub workspace: Option<String>,
+    /// The user's own access to the model API; left out: the server's.
+    pub credential: Option<Credential>,
+    /// The agent's mode, in its own words, such as `yolo` or `plan`.
+    pub mode: Option<String>,
+    /// The model, in the agent's own words.
+    pub model: Option<String>,
+    /// The user's labels: at most 16, keys and values of at most 64 characters.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The session ends after this long without a turn, in seconds. Never longer than the server allows.
+    #[oai(validator(minimum(value = "1")))]
+    pub idle_timeout_s: Option<u32>,
+    /// The session ends at this age, in seconds. Never longer than the server allows.
+    #[oai(validator(minimum(value = "1")))]
+    pub max_age_s: Option<u32>,
+    /// How long to wait for a sandbox when none is free, in seconds; 0: not at all. Never longer than the server allows.
+    pub queue_timeout_s: Option<u32>,
+}
+
+impl Example for OpenSession {
+    fn example() -> Self {
+        Self {
+            template: Some("gemini".to_owned()),
+            workspace: Some("notes".to_owned()),
+            labels: Some(BTreeMap::from([("team".to_owned(), "docs".to_owned())])),
+            idle_timeout_s: Some(600),
+            ..Self::default()
+        }
+    }
+}
+
+/// The user's own access to the model API. Kept in memory while the session lives, sent to the model API only.
+#[derive(Object)]
+#[oai(deny_unknown_fields)]
+pub struct Credential {
+    /// The API key.
+    pub api_key: Password,
+}
+
+impl TryFrom<OpenSession> for view::OpenSession {
+    type Error = Problem;
+
+    fn try_from(request: OpenSession) -> Result<Self, Problem> {
+        let seconds = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
+        Ok(Self {
+            template: checked("template", request.template, TemplateName::parse)?,
+            workspace: checked("workspace", request.workspace, WorkspaceName::parse)?,
+            api_key: request.credential.map(|credential| api_key(credential.api_key)).transpose()?,
+            mode: short_name("mode", request.mode)?,
+            model: short_name("model", request.model)?,
+            labels: labels(request.labels.unwrap_or_default())?,
+            idle_timeout: seconds(request.idle_timeout_s),
+            max_age: seconds(request.max_age_s),
+            queue_timeout: seconds(request.queue_timeout_s),
+        })
+    }
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidRequest, detail)
+}
+
+fn checked<T>(
+    field: &str,
+    text: Option<String>,
+    parse: impl Fn(&str) -> Result<T, NameError>,
+) -> Result<Option<T>, Problem> {
+    text.map(|text| parse(&text).map_err(|fault| invalid(format!("{field} {fault}")))).transpose()
+}
+
+fn short_name(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.is_empty() || text.len() > NAME_LENGTH_MAX || text.contains(char::is_control) => {
+            Err(invalid(format!("{field} must have 1 to {NAME_LENGTH_MAX} bytes and no control characters")))
+        }
+        text => Ok(text),
+    }
+}
+
+fn api_key(key: Password) -> Result<SecretString, Problem> {
+    let key = key.0;
+    if key.is_empty() || key.len() > API_KEY_LENGTH_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(invalid(format!(
+            "credential.api_key must have 1 to {API_KEY_LENGTH_MAX} visible ASCII characters"
+        )));
+    }
+    Ok(key.into())
+}
+
+fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+    let fits = |text: &str| text.chars().count() <= LABEL_LENGTH_MAX && !text.contains(char::is_control);
+    if labels.len() > LABELS_MAX {
+        return Err(invalid(format!("there may be {LABELS_MAX} labels")));
+    }
+    if !labels.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value)) {
+        return Err(invalid(format!(
+            "labels must have keys of 1 to {LABEL_LENGTH_MAX} characters and values of at most {LABEL_LENGTH_MAX}, without control characters"
+        )));
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(request: OpenSession) -> String {
+        match view::OpenSession::try_from(request) {
+            Ok(_) => String::new(),
+            Err(problem) => problem.detail,
+        }
+    }
+
+    fn labelled(labels: impl IntoIterator<Item = (String, String)>) -> OpenSession {
+        OpenSession { labels: Some(labels.into_iter().collect()), ..OpenSession::default() }
+    }
+
+    #[test]
+    fn an_empty_request_and_the_example_are_fine() {
+        assert_eq!(refusal(OpenSession::default()), "");
+        assert_eq!(refusal(OpenSession::example()), "");
+    }
+
+    #[test]
+    fn names_that_could_leave_their_folder_are_refused_by_field() {
+        for bad in ["", "..", "a/b", "A", "a\0"] {
+            let workspace = OpenSession { workspace: Some(bad.to_owned()), ..OpenSession::default() };
+            assert!(refusal(workspace).starts_with("workspace must"), "{bad}");
+            let template = OpenSession { template: Some(bad.to_owned()), ..OpenSession::default() };
+            assert!(refusal(template).starts_with("template must"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_are_few_and_short() {
+        let many = (0..=LABELS_MAX).map(|number| (number.to_string(), String::new()));
+        assert_eq!(refusal(labelled(many)), "there may be 16 labels");
+        for bad in ["", "line\nbreak", &"x".repeat(LABEL_LENGTH_MAX + 1)] {
+            assert!(refusal(labelled([(bad.to_owned(), "x".to_owned())])).starts_with("labels must"), "{bad}");
+        }
+        assert_eq!(refusal(labelled([("k".to_owned(), "é".repeat(LABEL_LENGTH_MAX))])), "");
+    }
+
+    #[test]
+    fn a_bad_key_is_refused_without_being_repeated() {
+        for bad in ["", "canary key", "canary\n"] {
+            let credential = Some(Credential { api_key: Password(bad.to_owned()) });
+            let detail = refusal(OpenSession { credential, ..OpenSession::default() });
+            assert!(detail.starts_with("credential.api_key must") && !detail.contains("canary"), "{detail}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The whole door with a real service that has nothing to lease: what can be asked, and what those learn who ask for what isn't theirs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use greenroom::{
+    config::{self, Config},
+    doors::rest,
+    identity::Authenticator,
+    ids::UserId,
+    limits::Limits,
+    runtime::process::Process,
+    service::{Parts, Service},
+    telemetry::Metrics,
+    workspace::Workspaces,
+};
+use poem::{
+    Endpoint as _, Request, Response,
+    endpoint::BoxEndpoint,
+    http::{Method, StatusCode, header},
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+const TOKEN: &str = "test-token-0123456789";
+
+/// A door under test; the folder lives as long.
+struct House {
+    _folder: tempfile::TempDir,
+    door: BoxEndpoint<'static>,
+}
+
+fn house() -> House {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let state = config::State { dir: folder.path().to_owned() };
+    let limits = Limits::new(&config::Limits::default()).expect("the defaults are good");
+    let service = Service::new(Parts {
+        pools: BTreeMap::new(),
+        workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
+        limits: Arc::new(limits),
+        runtime: Arc::new(Process::new()),
+        session: config::Session::default(),
+        model_key: None,
+        state_dir: state.dir.clone(),
+        metrics: Metrics::default(),
+    });
+    let user = UserId::parse("alice").expect("a good name");
+    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
+    let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
+    let config = Config { state, ..Config::default() };
+    let door = rest::app(Arc::new(service), Arc::new(authenticator), Arc::new(config), Metrics::default());
+    House { _folder: folder, door }
+}
+
+impl House {
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let request = Request::builder()
+            .method(method)
+            .uri_str(path)
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header("x-request-id", "same");
+        let request = match body {
+            Some(body) => request.content_type("application/json").body(body.to_string()),
+            None => request.finish(),
+        };
+        self.door.get_response(request).await
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.ask(Method::GET, path, None).await
+    }
+}
+
+async fn json_of(response: Response) -> Value {
+    response.into_body().into_json().await.expect("JSON")
+}
+
+#[tokio::test]
+async fn who_has_nothing_is_told_so() {
+    let house = house();
+    assert_eq!(json_of(house.get("/v1/sessions?state=ready&label=a:b").await).await["items"], json!([]));
+    assert_eq!(json_of(house.get("/v1/pools").await).await, json!({"items": []}));
+    assert_eq!(json_of(house.get("/v1/templates").await).await, json!({"items": []}));
+    let me = json_of(house.get("/v1/me").await).await;
+    assert_eq!(me["user"], "alice");
+    assert_eq!(me["sessions"], json!({"held": 0, "limit": 8}));
+    assert_eq!(me["opens"], json!({"remaining": 20, "burst": 20}));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_the_same_answer_everywhere() {
+    let house = house();
+    let calls = [
+        (Method::GET, "", None),
+        (Method::DELETE, "", None),
+        (Method::POST, "/turns", Some(json!({"prompt": "x"}))),
+        (Method::GET, "/turns/turn_1", None),
+        (Method::POST, "/turns/turn_1/cancel", None),
+        (Method::GET, "/events", None),
+        (Method::GET, "/permissions", None),
+        (Method::POST, "/permissions/perm_1", Some(json!({"cancelled": true}))),
+    ];
+    for (method, path, body) in calls {
+        let path = format!("/v1/sessions/ses_1{path}");
+        let response = house.ask(method, &path, body).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let mut body = json_of(response).await;
+        assert_eq!(body["instance"].take(), path);
+        let expected = json!({
+            "type": "urn:greenroom:problem:not-found", "title": "Not found", "status": 404,
+            "detail": "there is nothing here under that id", "instance": null, "code": "NOT_FOUND", "request_id": "same",
+        });
+        assert_eq!(body, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_open_without_such_a_template_is_refused() {
+    let house = house();
+    let response = house.ask(Method::POST, "/v1/sessions", Some(json!({"template": "nowhere"}))).await;
+    assert!(response.status().is_client_error());
+    assert_eq!(response.content_type(), Some("application/problem+json"));
+}
+
+#[tokio::test]
+async fn bad_parameters_are_refused_by_name() {
+    let house = house();
+    for (query, name) in [("limit=0", "limit"), ("limit=x", "limit"), ("state=gone", "state"), ("label=a", "label")] {
+        let response = house.get(&format!("/v1/sessions?{query}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
+        let detail = json_of(response).await["detail"].to_string();
+        assert!(detail.contains(name), "{query}: {detail}");
+    }
+    assert_eq!(house.get("/v1/sessions/ses_1/events?wait_s=31").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_health_checks_need_no_token() {
+    let house = house();
+    for path in ["/healthz", "/readyz", "/openapi.json", "/docs"] {
+        let response = house.door.get_response(Request::builder().uri_str(path).finish()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let ready = json_of(house.get("/readyz").await).await;
+    assert_eq!(ready, json!({"ready": true, "reasons": []}));
+}
+
+#[tokio::test]
+async fn the_document_is_served_as_it_is_printed() {
+    let served = house().get("/openapi.json").await.into_body().into_string().await.expect("text");
+    assert_eq!(served, rest::document());
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_another_host() {
+    let response = house().get("/docs").await;
+    let policy = response.header("content-security-policy").unwrap_or_default().to_owned();
+    assert!(policy.starts_with("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
+    let page = response.into_body().into_string().await.expect("text");
+    for outside in ["<script src", "<link", "@import", "url(http", "url(//"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("/v1/sessions/{id}/turns"));
+}
