@@ -35,6 +35,7 @@ use crate::{
         census::Census,
         lifecycle::{Reaper, Recipe, Starter, prove::Proof, start::StarterParts},
         slot::Slots,
+        verdict::{self, Expectations, Row},
     },
     service::{self, Service},
     telemetry::{Metrics, labels::SandboxState},
@@ -139,14 +140,21 @@ impl Engine {
     ///
     /// # Errors
     /// A sentence with its remedy.
-    pub async fn prove(&self) -> Result<Proof, StartError> {
+    pub async fn prove(&self) -> Result<Proven, StartError> {
         let mut missing = None;
         for recipe in &self.recipes {
             match self.runtime.resolve_image(&recipe.template.image).await {
                 Ok(_) => {
                     let slot = SlotId::random();
                     let entry = self.census.admit(&recipe.name, &slot).ok_or_else(no_room)?;
-                    return self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof);
+                    let proof = self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof)?;
+                    let expected = Expectations {
+                        kind: self.runtime.kind(),
+                        owner: self.runtime.owner(),
+                        limits: recipe.template.limits.clone(),
+                        home: recipe.template.home.clone(),
+                    };
+                    return Ok(Proven { proof, expected });
                 }
                 Err(error) => missing = Some(error),
             }
@@ -160,6 +168,28 @@ impl Engine {
             warn!("not all sandboxes could be destroyed in time; the next start destroys them");
         }
         self.reaper_stop.cancel();
+    }
+}
+
+/// What the throw-away sandbox showed, and what was expected of it.
+#[derive(Debug)]
+pub struct Proven {
+    /// What it showed.
+    pub proof: Proof,
+    /// What was asked for.
+    pub expected: Expectations,
+}
+
+impl Proven {
+    /// A row for everything that was asked for.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<Row> {
+        let Proof { engine, differences, report } = &self.proof;
+        verdict::verdicts(engine, differences, report, &self.expected)
+    }
+
+    fn judge(&self) -> Result<(), StartError> {
+        verdict::refusal(&self.verdicts()).map_or(Ok(()), |holes| Err(StartError::NotHardened(holes)))
     }
 }
 
@@ -205,8 +235,7 @@ impl App {
         let facts = engine.facts().await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         engine.clear_leftovers().await?;
-        let proof = engine.prove().await?;
-        house::judge(&proof, config.runtime.kind)?;
+        engine.prove().await?.judge()?;
         info!("one throw-away sandbox proved engine, mounts and link");
 
         let background = CancellationToken::new();

@@ -14,10 +14,10 @@ use self::report::Report;
 use super::settings::SettingsArgs;
 use crate::{
     app::Engine,
-    config::{Config, Template},
+    config::Config,
     ids::Epoch,
     runtime::{Runtime, RuntimeKind},
-    sandbox::verdict::{self, Expectations, Row, Verdict},
+    sandbox::verdict::{self, Row, Verdict},
     telemetry::Metrics,
 };
 
@@ -52,29 +52,21 @@ async fn check(config: Config) -> anyhow::Result<Report> {
     let facts = engine.facts().await?;
     clear_former(&*engine.runtime).await;
     let mut rows = images(&*engine.runtime, &config).await;
-    // The proof runs on the first template whose image is there; so do its expectations.
-    let proven = config.templates.values().zip(&rows).find(|(_, row)| row.verdict == Verdict::Ok);
-    let proof = match proven {
-        None => Err("no template's image is there".to_owned()),
-        Some((template, _)) => match engine.prove().await {
-            Ok(proof) => Ok((proof, expectations(&*engine.runtime, template))),
-            Err(error) => Err(error.to_string()),
-        },
-    };
+    let proven = engine.prove().await;
     engine.close().await;
-    match proof {
-        Ok((proof, expected)) => {
+    match proven {
+        Ok(proven) => {
             rows.push(passed("supervisor", "calls back"));
-            if expected.kind == RuntimeKind::Docker {
+            if proven.expected.kind == RuntimeKind::Docker {
                 rows.push(passed("state folder", "the engine sees it under the same path"));
             }
-            rows.extend(verdict::verdicts(&proof.engine, &proof.differences, &proof.report, &expected));
+            rows.extend(proven.verdicts());
         }
         Err(reason) => {
             rows.push(Row {
                 about: "throw-away sandbox".to_owned(),
                 asked: "starts and calls back".to_owned(),
-                engine: reason,
+                engine: reason.to_string(),
                 inside: String::new(),
                 verdict: Verdict::Failed,
             });
@@ -100,15 +92,6 @@ async fn images(runtime: &dyn Runtime, config: &Config) -> Vec<Row> {
         });
     }
     rows
-}
-
-fn expectations(runtime: &dyn Runtime, template: &Template) -> Expectations {
-    Expectations {
-        kind: runtime.kind(),
-        owner: runtime.owner(),
-        limits: template.limits.clone(),
-        home: template.home.clone(),
-    }
 }
 
 fn passed(about: &str, inside: &str) -> Row {

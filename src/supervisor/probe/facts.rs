@@ -116,12 +116,17 @@ fn limit_in(line: &str) -> Option<(String, Limit)> {
 
 fn cgroup_limits() -> CgroupLimits {
     let first = |paths: [&str; 2]| {
-        paths.iter().find_map(|path| fs::read_to_string(path).ok()).and_then(|text| text.trim().parse().ok())
+        paths.iter().find_map(|path| fs::read_to_string(path).ok()).and_then(|text| limit_in(text.trim()))
     };
     CgroupLimits {
         memory_bytes: first(["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]),
         pids: first(["/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"]),
     }
+}
+
+/// The number in a control group's file; version 2 says `max` where there is no limit.
+fn limit_in(text: &str) -> Option<u64> {
+    if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
 }
 
 /// Keeps the type of the maps in one place for the trials.
@@ -130,6 +135,13 @@ pub(super) type Outcomes = BTreeMap<String, super::Outcome>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_limit_is_told_from_an_unreadable_one() {
+        assert_eq!(limit_in("max"), Some(u64::MAX));
+        assert_eq!(limit_in("1024"), Some(1024));
+        assert_eq!(limit_in("lots"), None);
+    }
 
     #[test]
     fn the_mount_s_own_word_on_writing_counts() {
