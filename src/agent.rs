@@ -94,7 +94,8 @@ pub struct PermissionOption {
     pub kind: String,
 }
 
-/// What a driver asks of its agent.
+/// What a driver asks of its agent. Whoever waits for a reply goes on taking events: the answer is behind them. A reply
+/// that is dropped means the agent is gone.
 #[derive(Debug)]
 pub enum AgentCommand {
     /// Opens a new session in the folder (a workspace was moved in); the former one is forgotten.
@@ -118,7 +119,9 @@ pub enum AgentCommand {
         /// The answer.
         reply: oneshot::Sender<Result<(), AgentError>>,
     },
-    /// Starts a turn. Content blocks as in ACP. The turn ends with [`AgentEvent::TurnEnded`] or [`AgentEvent::TurnFailed`].
+    /// Starts a turn. Content blocks as in ACP. The turn ends with [`AgentEvent::TurnEnded`] or [`AgentEvent::TurnFailed`], or with the
+    /// agent: [`AgentEvent::Gone`]. One turn at a time: a prompt while one runs is dropped with a warning, for its end would be
+    /// taken for the running one's.
     Prompt {
         /// ACP content blocks.
         content: Vec<Value>,
@@ -156,7 +159,7 @@ pub enum AgentEvent {
         /// The line, shortened to the limit.
         text: String,
     },
-    /// It wants to be allowed something.
+    /// It wants to be allowed something. Open until it is answered, the turn is cancelled, or the turn ends.
     PermissionRequested {
         /// Names the request in [`AgentCommand::AnswerPermission`].
         request: u64,

@@ -2,7 +2,7 @@
 //!
 //! Commands read settings, call one room and end. They don't know how anything is done.
 
-// wire: mod check;
+mod check;
 pub mod exit;
 mod healthcheck;
 mod keys;
@@ -41,8 +41,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Print the OpenAPI document.
     Openapi,
-    // wire: /// Say what this engine really enforces.
-    // wire: Check(check::CheckArgs),
+    /// Say what this engine really enforces.
+    Check(check::CheckArgs),
     /// Make, list and revoke tokens.
     Keys {
         #[command(flatten)]
@@ -65,7 +65,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Openapi => openapi::run(),
-            // wire: Command::Check(args) => block_on(check::run(args)),
+            Command::Check(args) => block_on(check::run(args)),
             Command::Keys { settings, keys } => keys::run(keys, &settings.load()?.state),
             Command::ModelStub(args) => block_on(model_stub::run(args)),
             Command::Healthcheck(args) => block_on(healthcheck::run(args)),

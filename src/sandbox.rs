@@ -10,3 +10,4 @@ pub mod link;
 pub mod pipes;
 pub mod slot;
 pub mod spec;
+pub mod verdict;

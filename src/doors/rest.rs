@@ -26,6 +26,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use super::trace;
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
+use refusal::Methods;
 
 /// What handlers need.
 struct Door {
@@ -64,9 +65,7 @@ fn api() -> OpenApiService<Api, ()> {
 #[must_use]
 pub fn document() -> String {
     // JSON has no charset (RFC 8259), and makers of clients know the media type by its bare name only.
-    let mut text = api().spec().replace("application/json; charset=utf-8", "application/json");
-    text.push('\n');
-    text
+    api().spec().replace("application/json; charset=utf-8", "application/json")
 }
 
 /// Everything the listener for users serves.
@@ -84,20 +83,22 @@ pub fn app(
         .at("/docs", docs::page_endpoint(&api))
         .nest("/", api)
         .data(door);
-    furnished(routes, authenticator, config, metrics)
+    furnished(routes, Methods::of::<Api>(), authenticator, config, metrics)
 }
 
 /// Puts around the routes what every request passes.
 fn furnished(
     routes: impl Endpoint + 'static,
+    methods: Methods,
     authenticator: Arc<Authenticator>,
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
+    let methods = Arc::new(methods);
     routes
         .data(authenticator)
         .data(config)
-        .around(refusal::render)
+        .around(move |app, request| refusal::render(app, request, Arc::clone(&methods)))
         .around(move |app, request| trace::trace(app, request, metrics.clone()))
         .boxed()
 }

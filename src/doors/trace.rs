@@ -1,14 +1,13 @@
-//! One span, one request id and one count for every request, whatever becomes of it.
+//! One span, one request id and one count for every request.
 //!
 //! The span `http.request` ends with the head of the answer; a stream has a span of its own. It continues the caller's trace if there is one
 //! (W3C `traceparent`). Paths hold ids of users, so spans and counts carry the pattern of the route instead.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use futures_util::FutureExt as _;
 use poem::{
-    Endpoint, IntoResponse as _, PathPattern, Request, Response, Result,
-    http::{HeaderName, HeaderValue, StatusCode},
+    Endpoint, PathPattern, Request, Response, Result,
+    http::{HeaderName, HeaderValue},
 };
 use tracing::{Instrument as _, field};
 
@@ -59,16 +58,24 @@ pub(crate) async fn trace<E: Endpoint>(app: Arc<E>, mut request: Request, metric
     );
     continue_trace(&span, request.headers());
     request.extensions_mut().insert(id.clone());
-    // A panic is one request's misfortune: the connection may carry others.
-    let answer = AssertUnwindSafe(app.get_response(request)).catch_unwind().instrument(span.clone()).await;
-    let mut response = answer.unwrap_or_else(|_panic| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+    let mut response = app.get_response(request).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id.0);
 
     let status = response.status().as_u16();
-    let route = response.data::<PathPattern>().map_or(NO_ROUTE, |pattern| &pattern.0);
-    span.record("http.route", route);
+    let route = route(&response).unwrap_or_else(|| NO_ROUTE.to_owned());
+    span.record("http.route", &route);
     span.record("http.status_code", status);
-    metrics.http_request(route, method.as_str(), status, start.elapsed());
+    metrics.http_request(&route, method.as_str(), status, start.elapsed());
     span.in_scope(|| tracing::debug!(http.route = route, http.status_code = status, "answered"));
     Ok(response)
+}
+
+/// The pattern of the route that answered, written as in the document: `/v1/sessions/{id}`.
+pub(crate) fn route(response: &Response) -> Option<String> {
+    let pattern = &response.data::<PathPattern>()?.0;
+    let parts = pattern.split('/').map(|part| match part.strip_prefix(':') {
+        Some(name) => format!("{{{name}}}"),
+        None => part.to_owned(),
+    });
+    Some(parts.collect::<Vec<_>>().join("/"))
 }

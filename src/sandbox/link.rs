@@ -19,6 +19,7 @@
 
 mod inbox;
 mod listener;
+mod outbox;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{Connection, ConnectionError, Turn},
+    connection::{Connection, Turn},
     frames::{Frame, Hello, VERSION},
 };
 
@@ -106,8 +106,7 @@ impl Dialer {
                 State::Up(connection) => match connection.turn().await {
                     Ok(Turn::Heard(frame)) => return DialEvent::Heard(frame),
                     Ok(Turn::Room) => return DialEvent::Room,
-                    Err(ConnectionError::Closed | ConnectionError::Silent)
-                    | Err(ConnectionError::Protocol(_) | ConnectionError::Socket(_)) => {
+                    Err(_) => {
                         self.cut();
                         return DialEvent::Down;
                     }
@@ -137,7 +136,7 @@ fn dial(path: &Path) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UnixListener;
+    use tokio::{net::UnixListener, time::timeout};
 
     use super::*;
 
@@ -149,8 +148,9 @@ mod tests {
         let path = folder.path().join("link.sock");
         let mut dialer = Dialer::new(path.clone());
         for output_received in [5, 6] {
+            // Nobody is there at first; the pause is short, so waiting it out a few times is, too.
+            assert!(timeout(PAUSE_FIRST, dialer.turn(HELLO)).await.is_err());
             let serve = async {
-                tokio::time::sleep(Duration::from_millis(60)).await;
                 let _stale = std::fs::remove_file(&path);
                 let listener = UnixListener::bind(&path).expect("bound");
                 let mut connection = Connection::new(listener.accept().await.expect("dialled").0);
@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_pause_grows_to_a_second_and_no_further() {
         let mut dialer = Dialer::new(PathBuf::from("/nowhere/link.sock"));
-        let _never = tokio::time::timeout(Duration::from_secs(20), dialer.turn(HELLO)).await;
+        let _never = timeout(Duration::from_secs(20), dialer.turn(HELLO)).await;
         assert_eq!(dialer.pause, PAUSE_MAX);
     }
 }

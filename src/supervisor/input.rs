@@ -155,6 +155,7 @@ mod tests {
         let (mut input, agent) = piped();
         input.push(1, Some(Bytes::from_static(b"last"))).expect("in order");
         input.push(2, None).expect("in order");
+        input.ready().await;
         input.write();
         assert_eq!(read(&agent).await, "last");
         assert_eq!((read(&agent).await.as_str(), input.taken()), ("", 2));

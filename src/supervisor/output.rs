@@ -105,6 +105,8 @@ async fn readable(pipe: Option<&pipe::Receiver>) {
 mod tests {
     use std::time::Duration;
 
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -112,22 +114,24 @@ mod tests {
         let limit = 256 * 1024;
         let (agent, stdout) = pipe::pipe().expect("a pipe");
         let mut output = AgentOutput::new(Some(stdout), None, limit);
-        let mut written = 0;
-        let mut pump = async |output: &mut AgentOutput| {
-            loop {
-                while let Ok(length) = agent.try_write(&[7; 1000]) {
-                    written += length;
-                }
-                match tokio::time::timeout(Duration::from_millis(20), output.ready()).await {
-                    Ok(source) => output.read(source),
-                    Err(_) => return written,
-                }
+        let writer = tokio::spawn(async move {
+            let mut agent = agent;
+            agent.write_all(&[7; 600_000]).await.expect("read to the end");
+        });
+        let read_until_full = async |output: &mut AgentOutput| {
+            while let Ok(source) = tokio::time::timeout(Duration::from_millis(50), output.ready()).await {
+                output.read(source);
             }
         };
-        let before = pump(&mut output).await;
+        read_until_full(&mut output).await;
         assert!(output.ring().cost() <= limit && output.ring().room() < ROOM_MIN);
-        output.ring().acknowledge(2);
-        assert!(pump(&mut output).await > before);
-        assert!(output.ring().cost() <= limit);
+        assert!(!writer.is_finished(), "the agent was not held back");
+        while !output.is_closed() {
+            let newest = output.ring().newest();
+            output.ring().acknowledge(newest);
+            read_until_full(&mut output).await;
+            assert!(output.ring().cost() <= limit);
+        }
+        writer.await.expect("everything was written");
     }
 }

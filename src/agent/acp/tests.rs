@@ -3,6 +3,7 @@
 mod boot;
 mod limits;
 mod permissions;
+mod recorded;
 mod sessions;
 mod turns;
 

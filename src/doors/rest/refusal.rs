@@ -3,21 +3,23 @@
 //! A handler's [`Refusal`] travels as data of an empty response. [`render`] goes around all handlers, knows the request's path and id, writes the
 //! body, and logs the private cause once.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as StdError, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use poem::{
     Endpoint, Error, IntoResponse, Request, Response, Result,
     error::ResponseError,
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use poem_openapi::{
+    OpenApi,
     error::{AuthorizationError, ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError},
     types::ToJSON as _,
 };
 
 use super::{dto::problem::ProblemBody, token::unauthenticated};
 use crate::{
-    doors::trace::RequestId,
+    doors::trace::{self, RequestId},
     problem::{Code, Problem, RateState},
 };
 
@@ -76,11 +78,34 @@ impl Refusal {
     }
 }
 
-/// Writes every failed answer's body.
-pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request) -> Result<Response> {
+/// The methods each route offers, for `Allow`.
+#[derive(Debug)]
+pub(super) struct Methods(HashMap<String, String>);
+
+impl Methods {
+    /// Those of an API.
+    pub(super) fn of<A: OpenApi>() -> Self {
+        let mut routes: HashMap<String, Vec<String>> = HashMap::new();
+        for path in A::meta().into_iter().flat_map(|api| api.paths) {
+            let methods = path.operations.iter().map(|operation| operation.method.to_string());
+            routes.entry(path.path).or_default().extend(methods);
+        }
+        Self(routes.into_iter().map(|(route, methods)| (route, methods.join(", "))).collect())
+    }
+
+    fn allow(&self, response: &Response) -> HeaderValue {
+        let methods = trace::route(response).and_then(|route| self.0.get(&route)).map_or("GET", String::as_str);
+        HeaderValue::from_str(methods).expect("names of methods are ASCII")
+    }
+}
+
+/// Writes every failed answer's body. A panic is one request's misfortune: the connection may carry others.
+pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request, methods: Arc<Methods>) -> Result<Response> {
     let instance = request.uri().path().to_owned();
     let id = request.data::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default();
-    let mut response = app.get_response(request).await;
+    let answer = AssertUnwindSafe(app.get_response(request)).catch_unwind().await;
+    let mut response =
+        answer.unwrap_or_else(|_panic| Refusal(Problem::internal("the handler panicked")).into_response());
     if !response.status().is_client_error() && !response.status().is_server_error() {
         return Ok(response);
     }
@@ -94,6 +119,10 @@ pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request) -> Result
     };
     log(&problem);
     add_headers(&problem, &mut response);
+    if problem.code == Code::MethodNotAllowed {
+        let allow = methods.allow(&response);
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
     let body = ProblemBody::new(&problem, instance, id).to_json_string();
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

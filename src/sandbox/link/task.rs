@@ -15,13 +15,13 @@ use super::{
     LinkConfig, Request, Shared,
     inbox::Inbox,
     listener::{Greeted, Greeting, LinkListener},
+    outbox::Outbox,
 };
 use crate::{
     sandbox::pipes::{AgentExit, FromAgent},
     supervisor::{
         connection::{Connection, ConnectionError, PING_EVERY, Turn},
-        frames::{CHUNK_MAX, Ending, Frame, Hello, INPUT_WINDOW, VERSION},
-        ring::Ring,
+        frames::{Ending, Frame, Hello, VERSION},
     },
 };
 
@@ -36,13 +36,6 @@ pub(super) struct Ends {
     pub done_with: watch::Receiver<u64>,
     pub requests: mpsc::Receiver<Request>,
     pub ended: watch::Sender<bool>,
-}
-
-/// One numbered piece of input.
-#[derive(Debug)]
-enum Piece {
-    Bytes(Bytes),
-    End,
 }
 
 #[derive(Debug)]
@@ -79,10 +72,7 @@ pub(super) struct Task {
     shared: Arc<Shared>,
     state: State,
     inbox: Inbox,
-    outbox: Ring<Piece>,
-    /// What the last piece of input left over: longer than a frame.
-    rest: Bytes,
-    input_open: bool,
+    outbox: Outbox,
     reader_gone: bool,
     done_open: bool,
     handle_open: bool,
@@ -106,9 +96,7 @@ impl Task {
             shared,
             state: State::Waiting { until: Instant::now(), why: String::new(), greeting: None },
             inbox: Inbox::new(hello.oldest_output.saturating_sub(1)),
-            outbox: Ring::new(hello.input_received + 1, INPUT_WINDOW),
-            rest: Bytes::new(),
-            input_open: true,
+            outbox: Outbox::new(hello.input_received),
             reader_gone: false,
             done_open: true,
             handle_open: true,
@@ -152,7 +140,7 @@ impl Task {
     }
 
     async fn wait(&mut self, pings: &mut tokio::time::Interval) -> Event {
-        let wants_input = self.input_open && self.rest.is_empty() && self.outbox.room() >= CHUNK_MAX;
+        let wants_input = self.outbox.wants_more();
         let has_output = !self.inbox.is_empty() || (self.exit.is_some() && !self.exit_delivered);
         let linked = matches!(self.state, State::Linked(_));
         let Self { listener, ends, state, inbox, exit, exit_delivered, .. } = self;
@@ -201,14 +189,7 @@ impl Task {
                 self.inbox.discard();
             }
             Event::NothingMoreDone => self.done_open = false,
-            Event::Input(Some(bytes)) => {
-                self.rest = bytes;
-                self.queue_input();
-            }
-            Event::Input(None) => {
-                self.input_open = false;
-                self.outbox.push(0, Piece::End);
-            }
+            Event::Input(message) => self.outbox.push(message),
             Event::Request(Some(Request::Stop { grace })) => {
                 self.stop = Some(self.stop.map_or(grace, |before| before.min(grace)));
                 self.stop_told = false;
@@ -263,10 +244,7 @@ impl Task {
                     self.inbox.discard();
                 }
             }
-            Frame::InputTaken(number) => {
-                self.outbox.acknowledge(number);
-                self.queue_input();
-            }
+            Frame::InputTaken(number) => self.outbox.acknowledge(number),
             Frame::Exited(ending) => {
                 self.exit = Some(match ending {
                     Ending::Code(code) => AgentExit { code: Some(code), signal: None },
@@ -277,15 +255,6 @@ impl Task {
             other => return Err(format!("the supervisor said {other:?}")),
         }
         Ok(())
-    }
-
-    /// Cuts input into frames as far as the window has room.
-    fn queue_input(&mut self) {
-        while !self.rest.is_empty() && self.outbox.room() > 0 {
-            let size = self.rest.len().min(CHUNK_MAX).min(self.outbox.room());
-            let piece = self.rest.split_to(size);
-            self.outbox.push(size, Piece::Bytes(piece));
-        }
     }
 
     /// Fills the link as far as it has room.
@@ -308,12 +277,9 @@ impl Task {
             connection.say(&Frame::OutputTaken(taken));
         }
         while connection.has_room()
-            && let Some((number, piece)) = self.outbox.next(INPUT_WINDOW)
+            && let Some(frame) = self.outbox.next_frame()
         {
-            connection.say(&match piece {
-                Piece::Bytes(bytes) => Frame::Input { number, bytes: bytes.clone() },
-                Piece::End => Frame::CloseInput(number),
-            });
+            connection.say(&frame);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Bounds: long lines, slow readers, agents that don't read.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
@@ -150,5 +151,55 @@ async fn the_task_ends_when_its_driver_goes() {
         tokio::time::timeout(std::time::Duration::from_secs(10), tasks.wait()).await.expect("the task ends");
         assert!(fake.output.is_closed(), "the pipes are let go");
         drop(kept);
+    }
+}
+
+/// Some messages of an agent that follows no rule.
+fn nonsense() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        Just("null".to_owned()),
+        Just("4".to_owned()),
+        Just("\"one\"".to_owned()),
+        Just("[]".to_owned()),
+        Just(r#"{"sessionId":"one","update":{"sessionUpdate":"tool_call","content":3}}"#.to_owned()),
+        Just(r#"{"sessionId":"one","update":7,"options":[1,{"optionId":2}],"toolCall":[]}"#.to_owned()),
+        Just(r#"{"stopReason":[]}"#.to_owned()),
+    ];
+    let method =
+        prop_oneof![Just("session/update"), Just("session/request_permission"), Just("fs/read_text_file"), Just("")];
+    prop_oneof![
+        (method.clone(), value.clone())
+            .prop_map(|(method, value)| format!(r#"{{"method":"{method}","params":{value}}}"#)),
+        (value.clone(), method, value.clone())
+            .prop_map(|(id, method, value)| format!(r#"{{"id":{id},"method":"{method}","params":{value}}}"#)),
+        (0u64..5, value.clone()).prop_map(|(id, value)| format!(r#"{{"id":{id},"result":{value}}}"#)),
+        (0u64..5, value).prop_map(|(id, value)| format!(r#"{{"id":{id},"error":{value}}}"#)),
+        any::<String>().prop_map(|text| text.replace('\n', " ")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_agent_can_break_its_peer(
+        messages in prop::collection::vec(nonsense(), 0..40),
+        size in 1usize..300,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let (mut fake, mut agent) = booted().await;
+            prompt(&mut fake, &agent).await;
+            for bytes in (messages.join("\n") + "\n").into_bytes().chunks(size) {
+                fake.write(bytes.to_vec()).await;
+                while agent.events.try_recv().is_ok() {}
+            }
+            let Fake { mut input, output, .. } = fake;
+            let read = async { while input.recv().await.is_some() {} };
+            let exit = async {
+                drop(output.send(FromAgent::Exited(AgentExit { code: Some(0), signal: None })).await);
+                while !matches!(agent.event().await, AgentEvent::Gone(_)) {}
+            };
+            tokio::join!(read, exit);
+        });
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Time;
 use crate::{
-    agent,
+    agent::PermissionOption as AgentOption,
     problem::{Code, Problem},
     service::view::{self, PermissionView},
 };
@@ -21,8 +21,8 @@ pub struct PermissionOption {
     pub kind: String,
 }
 
-impl From<agent::PermissionOption> for PermissionOption {
-    fn from(option: agent::PermissionOption) -> Self {
+impl From<AgentOption> for PermissionOption {
+    fn from(option: AgentOption) -> Self {
         Self { option_id: option.option_id, name: option.name, kind: option.kind }
     }
 }

@@ -123,6 +123,22 @@ fn no_new_privileges_and_our_own_seccomp_profile_are_asked_for() {
 }
 
 #[test]
+fn the_profile_allows_none_of_the_calls_the_probe_cannot_try() {
+    let profile: Value = serde_json::from_str(SECCOMP).expect("the profile is JSON");
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let rules = profile["syscalls"].as_array().expect("a list").iter();
+    let allowed: Vec<&str> = rules
+        .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW")
+        .flat_map(|rule| rule["names"].as_array().expect("a list"))
+        .filter_map(Value::as_str)
+        .collect();
+    for call in crate::supervisor::probe::UNTESTED {
+        assert!(!allowed.contains(&call), "{call}");
+    }
+    assert!(allowed.contains(&"read"), "the names are read from the right place");
+}
+
+#[test]
 fn a_configured_oci_runtime_is_asked_for_and_otherwise_the_engine_chooses() {
     assert_eq!(made()["HostConfig"].get("Runtime"), None);
     let setting = Setting { oci_runtime: Some("runsc".to_owned()), ..sample::setting() };

@@ -1,0 +1,133 @@
+//! The OpenAPI document that is checked in is the one the code makes, and it keeps promises to those who make clients from it.
+
+use std::{fs, path::Path};
+
+use greenroom::doors;
+use serde_json::{Map, Value};
+
+fn document() -> Value {
+    serde_json::from_str(&doors::rest::document()).expect("the document is JSON")
+}
+
+fn fields(value: &Value) -> &Map<String, Value> {
+    value.as_object().expect("an object")
+}
+
+/// Every operation, with its method and path.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = fields(&document["paths"]).iter();
+    let operations = paths.flat_map(|(path, methods)| {
+        fields(methods).iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
+    });
+    operations.collect()
+}
+
+/// Every `$ref` in a value.
+fn references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(target)) = fields.get("$ref") {
+                found.push(target.clone());
+            }
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_document_that_is_checked_in_is_the_one_the_code_makes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
+    let kept = fs::read_to_string(path).expect("openapi/openapi.json is checked in");
+    let same = kept.trim_end() == doors::rest::document().trim_end();
+    assert!(same, "openapi/openapi.json is not what the code makes: run `make openapi` and look at what changed");
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = document();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(!found.is_empty());
+    for target in found {
+        let pointer = target.strip_prefix('#').expect("references stay in the document");
+        assert!(document.pointer(pointer).is_some(), "{target} leads nowhere");
+    }
+}
+
+#[test]
+fn names_of_schemas_are_allowed_ones() {
+    let document = document();
+    for name in fields(&document["components"]["schemas"]).keys() {
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{name}");
+    }
+}
+
+#[test]
+fn every_operation_has_a_name_of_its_own_and_a_summary() {
+    let document = document();
+    let mut names: Vec<_> =
+        operations(&document).iter().map(|(_, operation)| operation["operationId"].clone()).collect();
+    assert!(names.iter().all(Value::is_string));
+    let all = names.len();
+    names.sort_by_key(Value::to_string);
+    names.dedup();
+    assert_eq!(names.len(), all);
+    for (place, operation) in operations(&document) {
+        assert!(operation["summary"].is_string(), "{place} has no summary");
+        for (status, response) in fields(&operation["responses"]) {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{place} {status}");
+        }
+    }
+}
+
+#[test]
+fn every_call_under_v1_needs_the_token_and_no_other_does() {
+    let document = document();
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    for (place, operation) in operations(&document) {
+        assert_eq!(operation["security"].is_array(), place.contains(" /v1/"), "{place}");
+    }
+}
+
+#[test]
+fn every_failure_is_a_problem() {
+    let document = document();
+    for (place, operation) in operations(&document) {
+        let responses = fields(&operation["responses"]);
+        if place.contains(" /v1/") {
+            assert!(responses.contains_key("400") && responses.contains_key("401"), "{place}");
+        }
+        if place.contains('{') {
+            assert!(responses.contains_key("404"), "{place}");
+        }
+        if operation["requestBody"].is_object() {
+            assert!(responses.contains_key("413") && responses.contains_key("415"), "{place}");
+        }
+        assert!(responses.contains_key("500"), "{place}");
+        let failures = responses.iter().filter(|(status, _)| status.starts_with(['4', '5']));
+        for (status, response) in failures {
+            // The one answer of failure that has a shape of its own.
+            if (place.as_str(), status.as_str()) == ("get /readyz", "503") {
+                continue;
+            }
+            let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/Problem", "{place} {status}");
+        }
+    }
+}
+
+#[test]
+fn every_stream_is_described_by_the_event_and_not_by_a_list() {
+    let document = document();
+    let mut streams = Vec::new();
+    for (place, operation) in operations(&document) {
+        if let Some(stream) = operation["responses"]["200"]["content"].get("text/event-stream") {
+            assert_eq!(stream["schema"]["$ref"], "#/components/schemas/Event", "{place}");
+            streams.push(place);
+        }
+    }
+    streams.sort();
+    assert_eq!(streams, ["get /v1/sessions/{id}/events", "post /v1/chat", "post /v1/sessions/{id}/turns"]);
+}
