@@ -1,0 +1,90 @@
+//! The user's key is nowhere but where it belongs: in the one header that the model gets.
+
+use std::{fs, path::Path};
+
+use serde_json::json;
+
+use crate::{
+    client::id,
+    house::{House, model},
+    processes,
+    secret::Canary,
+    settings::Settings,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_key_reaches_the_model_and_is_found_nowhere_else() {
+    let canary = Canary::new();
+    let settings = Settings::new().gemini(model(Some(&canary.key)).await).set("telemetry", "log", "\"trace\"");
+    let house = House::start(settings).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "gemini", "credential": {"api_key": canary.key}})).await;
+    canary.assert_not_in("the session", session.to_string().as_bytes());
+
+    // The stub lets nobody in without the key: an answer proves that the key was there.
+    let mut events = alice.events(&session, 0).await;
+    alice.prompt(&session, "[tool:list_directory path=.] [words:let in]").await.up_to("turn.ended").await;
+    let seen = events.up_to("turn.ended").await;
+    assert!(crate::stream::text(&seen).contains("let in"), "{seen:#?}");
+    canary.assert_not_in("the events", format!("{seen:?}").as_bytes());
+
+    let containers = house.engine().running(&house.instance).await;
+    assert!(!containers.is_empty());
+    for container in &containers {
+        search_container(&house, container, &canary).await;
+    }
+    search_folder(&house.state(), &canary);
+    for path in ["/v1/sessions", "/v1/pools", "/v1/me", "/v1/templates", &format!("/v1/sessions/{}", id(&session))] {
+        canary.assert_not_in(path, &alice.get(path).await.body);
+    }
+    canary.assert_not_in("the metrics", &house.operator().get("/metrics").await.body);
+    canary.assert_not_in("the log", &house.log());
+
+    // A wrong key is told to the user without being repeated, and stays out of the log as well.
+    let wrong = Canary::new();
+    let other = alice.open(json!({"template": "gemini", "credential": {"api_key": wrong.key}})).await;
+    let refused = alice.prompt(&other, "[words:never]").await.rest().await;
+    assert_eq!(crate::stream::text(&refused), "");
+    wrong.assert_not_in("the events", format!("{refused:?}").as_bytes());
+    wrong.assert_not_in("the log", &house.log());
+    alice.close(&session).await;
+    search_folder(&house.state(), &canary);
+    canary.assert_not_in("the log", &house.log());
+    house.stop().await;
+}
+
+/// Everything of one container that can be seen from outside.
+async fn search_container(house: &House, container: &str, canary: &Canary) {
+    let engine = house.engine();
+    let inspected = engine.inspect(container).await;
+    canary.assert_not_in("docker inspect", format!("{inspected:?}").as_bytes());
+
+    let init = engine.init(container).await.expect("the container runs");
+    let all = processes::beside(init);
+    assert!(all.len() >= 2, "a supervisor and an agent: {all:?}");
+    for pid in all {
+        canary.assert_not_in("the environment or command line of a process", &processes::told(pid));
+    }
+
+    // The image was made before the key. What differs from it lies in the mounts, for the root can't be written.
+    let changes = engine.changes(container).await;
+    for path in &changes {
+        let host = format!("/proc/{init}/root{path}");
+        assert!(
+            !Path::new(&host).is_file() || fs::metadata(&host).is_ok_and(|file| file.len() == 0),
+            "{path} was written"
+        );
+    }
+    let mounts = processes::mounts(init);
+    assert!(mounts.iter().any(|mount| mount.ends_with("sandbox")), "no workspace in {mounts:?}");
+    for mount in mounts {
+        search_folder(&mount, canary);
+    }
+}
+
+fn search_folder(folder: &Path, canary: &Canary) {
+    for file in processes::files(folder) {
+        let content = fs::read(&file).unwrap_or_default();
+        canary.assert_not_in(&file.to_string_lossy(), &content);
+    }
+}

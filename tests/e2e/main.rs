@@ -1,0 +1,36 @@
+//! The end-to-end tests: the real server as a child process, real containers, the real Gemini CLI, a scripted model.
+//!
+//! They know the service by its API contract, its settings and the engine only; nothing here looks inside the server.
+//! `House` is one server with a state folder, an instance name and ports of its own; a test that can't run (no engine,
+//! no image, no supervisor) fails and says what is missing.
+
+// The harness.
+mod client;
+mod daemon;
+mod engine;
+mod house;
+mod processes;
+mod recorder;
+mod secret;
+mod settings;
+mod stream;
+mod wait;
+
+// The promises.
+mod bad_input;
+mod chat;
+mod crash;
+mod engine_outage;
+mod failing_agents;
+mod first_light;
+mod key_hunt;
+mod limits;
+mod once_only;
+mod permissions;
+mod process_runtime;
+mod replay;
+mod shutdown;
+mod spans;
+mod turns;
+mod walls;
+mod workspaces;

@@ -1,0 +1,64 @@
+//! The processes of a container, read from the host's `/proc` (the tests run as root), and the files they see.
+
+use std::{fs, io, path::Path, path::PathBuf};
+
+/// The pid namespace of a process, such as `pid:[4026532254]`.
+pub fn namespace(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+/// All processes that share the pid namespace of `init`.
+pub fn beside(init: u32) -> Vec<u32> {
+    let own = namespace(init);
+    assert!(
+        own.is_some() && own != namespace(std::process::id()),
+        "{init} is not in a sandbox; are the tests run as root?"
+    );
+    pids().filter(|pid| namespace(*pid) == own).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The environment and command line of a process; both empty once it has ended.
+pub fn told(pid: u32) -> Vec<u8> {
+    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    [read("environ"), read("cmdline")].concat()
+}
+
+/// The folders and files that a process sees beside the image and the kernel's own, as paths on the host.
+pub fn mounts(pid: u32) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).expect("the process runs");
+    let kernel = ["overlay", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+    let rows = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let rows =
+        rows.filter(|row| !kernel.contains(&row[2]) && !row[1].starts_with("/proc/") && !row[1].starts_with("/sys"));
+    rows.map(|row| PathBuf::from(format!("/proc/{pid}/root{}", row[1]))).collect()
+}
+
+/// All regular files below `root`, or `root` itself. What goes away meanwhile is left out.
+pub fn files(root: &Path) -> Vec<PathBuf> {
+    let Ok(kind) = fs::symlink_metadata(root) else { return Vec::new() };
+    if kind.is_file() {
+        return vec![root.to_owned()];
+    }
+    let entries = if kind.is_dir() { fs::read_dir(root) } else { Err(io::ErrorKind::NotADirectory.into()) };
+    entries.into_iter().flatten().flatten().flat_map(|entry| files(&entry.path())).collect()
+}
+
+/// The first socket of this name below `root`.
+pub fn socket(root: &Path, name: &str) -> Option<PathBuf> {
+    for entry in fs::read_dir(root).ok()?.flatten() {
+        let (path, kind) = (entry.path(), entry.file_type().ok()?);
+        if kind.is_dir() {
+            if let Some(found) = socket(&path, name) {
+                return Some(found);
+            }
+        } else if entry.file_name() == name {
+            return Some(path);
+        }
+    }
+    None
+}

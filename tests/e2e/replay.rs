@@ -1,0 +1,77 @@
+//! Reading a session's events again: from any number, as a stream, as a page, as a long poll.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, id},
+    house::House,
+    settings::Settings,
+    stream::{Event, Events, assert_gapless, from_json},
+    wait::within,
+};
+
+const JSON: (&str, &str) = ("accept", "application/json");
+
+async fn page(client: &Client, session: &Value, query: &str) -> Vec<Event> {
+    let path = format!("/v1/sessions/{}/events{query}", id(session));
+    let page = client.call(Method::GET, &path, &[JSON], Bytes::new()).await.expect(StatusCode::OK);
+    page["items"].as_array().unwrap_or_else(|| panic!("no items: {page}")).iter().map(from_json).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_replayed_from_any_number_in_every_form() {
+    let house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    alice.ask(&session, "seq 1 20").await;
+
+    let all = page(&alice, &session, "").await;
+    assert_gapless(&all, 1);
+    let last = all.last().expect("a turn has events").seq;
+    assert!(last > 20, "{all:#?}");
+
+    assert_eq!(page(&alice, &session, "?after=7").await, all[7..]);
+    assert_eq!(page(&alice, &session, &format!("?after={last}")).await, []);
+
+    let path = format!("/v1/sessions/{}/events", id(&session));
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "5")];
+    let mut stream = Events::of(alice.send(Method::GET, &path, &headers, Bytes::new()).await);
+    assert_eq!(stream.up_to("turn.ended").await, all[5..]);
+    assert_eq!(alice.events(&session, 9).await.up_to("turn.ended").await, all[9..]);
+
+    // A reader that is there already and one that polls see the next turn alike.
+    let query = format!("?after={last}&wait_s=20");
+    let polled = page(&alice, &session, &query);
+    let asked = async {
+        let live = alice.prompt(&session, "echo next").await.rest().await;
+        assert_gapless(&live, last + 1);
+        live
+    };
+    let (polled, live) =
+        within("the poll returns", Duration::from_secs(20), async { tokio::join!(polled, asked) }).await;
+    assert!(!polled.is_empty(), "the poll returned without news");
+    assert_eq!(polled, live[..polled.len()]);
+    assert_eq!(stream.up_to("turn.ended").await, live);
+
+    let headers = [("last-event-id", "many"), ("accept", "text/event-stream")];
+    alice.call(Method::GET, &path, &headers, Bytes::new()).await.problem(400, "INVALID_REQUEST");
+    alice.call(Method::GET, &format!("{path}?after=-1"), &[JSON], Bytes::new()).await.problem(400, "INVALID_REQUEST");
+    alice
+        .call(Method::GET, &format!("{path}?after=100000"), &[JSON], Bytes::new())
+        .await
+        .problem(400, "INVALID_REQUEST");
+    alice.call(Method::GET, &format!("{path}?wait_s=31"), &[JSON], Bytes::new()).await.problem(400, "INVALID_REQUEST");
+
+    // What has ended can still be read, and is not said twice.
+    alice.close(&session).await;
+    let ended = page(&alice, &session, "").await;
+    assert_gapless(&ended, 1);
+    assert_eq!(ended.last().map(|event| event.kind.as_str()), Some("session.ended"));
+    let replayed = alice.events(&session, 0).await.rest().await;
+    assert_eq!(replayed, ended, "the stream of an ended session ends");
+    house.stop().await;
+}

@@ -1,0 +1,115 @@
+//! What a server under test is told: a settings file made of sections, and a few variables.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
+
+/// Whom the tests speak for, and with what.
+pub const ALICE: &str = "alice-token-for-tests";
+/// Another user.
+pub const BOB: &str = "bob-token-for-tests-2";
+
+/// The image of the real agent.
+pub const GEMINI: &str = "greenroom/gemini:latest";
+/// The small image.
+pub const BUSYBOX: &str = "greenroom/busybox:test";
+
+/// An agent that runs each prompt as a shell command, and says what it printed.
+const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
+
+/// Settings of one server.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+    variables: Vec<(String, String)>,
+    /// Whether to wait for `/readyz`, or for `/healthz` only.
+    pub await_stock: bool,
+}
+
+impl Settings {
+    /// Two users, generous limits, little to wait for, and no template yet.
+    pub fn new() -> Self {
+        Self { await_stock: true, ..Self::default() }
+            .set("auth", "tokens", &format!(r#"[{{user="alice",token="{ALICE}"}},{{user="bob",token="{BOB}"}}]"#))
+            .set("limits", "opens_per_minute", "6000")
+            .set("limits", "opens_burst", "1000")
+            .set("limits", "prompts_per_minute", "6000")
+            .set("limits", "prompts_burst", "1000")
+            .set("pool", "size", "1")
+            .set("sandbox", "orphan_grace", "\"5s\"")
+    }
+
+    /// The real Gemini CLI as template `gemini`, its model at this address.
+    pub fn gemini(self, model: SocketAddr) -> Self {
+        self.set("templates.gemini", "image", &quoted(GEMINI)).model(model)
+    }
+
+    /// Where the model is.
+    pub fn model(self, model: SocketAddr) -> Self {
+        self.set("model", "base_url", &quoted(&format!("http://{model}")))
+    }
+
+    /// A template `shell`: an agent that runs each prompt as a shell command.
+    pub fn shell(self) -> Self {
+        self.lines("shell", BUSYBOX, &["sh", "-c", SHELL])
+    }
+
+    /// A template `shell` in the image of the real agent, which has Node as well.
+    pub fn shell_with_node(self) -> Self {
+        self.lines("shell", GEMINI, &["sh", "-c", SHELL])
+    }
+
+    /// A template whose agent speaks in lines.
+    pub fn lines(self, name: &str, image: &str, command: &[&str]) -> Self {
+        self.template(name, image, command).set(&section(name), "protocol", "\"lines\"").set(
+            &section(name),
+            "quiet_time",
+            "\"20s\"",
+        )
+    }
+
+    /// A template whose agent speaks ACP, or should.
+    pub fn template(self, name: &str, image: &str, command: &[&str]) -> Self {
+        let command = serde_json::to_string(command).expect("texts are JSON");
+        self.set(&section(name), "image", &quoted(image)).set(&section(name), "command", &command)
+    }
+
+    /// One setting; `value` as TOML.
+    pub fn set(mut self, section: &str, key: &str, value: &str) -> Self {
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// One variable of the server's environment, which is empty otherwise.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// Whether sandboxes are plain processes.
+    pub fn without_engine(&self) -> bool {
+        self.sections.get("runtime").and_then(|runtime| runtime.get("kind")).is_some_and(|kind| kind == "\"process\"")
+    }
+
+    /// The settings file.
+    pub fn to_toml(&self) -> String {
+        self.sections.iter().fold(String::new(), |mut text, (name, settings)| {
+            writeln!(text, "[{name}]").expect("text grows");
+            for (key, value) in settings {
+                writeln!(text, "{key} = {value}").expect("text grows");
+            }
+            text
+        })
+    }
+}
+
+fn section(template: &str) -> String {
+    format!("templates.{template}")
+}
+
+/// A TOML text.
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a text is JSON")
+}

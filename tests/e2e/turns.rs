@@ -1,0 +1,74 @@
+//! One turn at a time, and how turns end before their answer does.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::{
+    client::id,
+    house::{House, model},
+    settings::Settings,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_turn_refuses_the_next_prompt_and_can_be_cancelled() {
+    let house = House::start(Settings::new().gemini(model(None).await)).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "gemini"})).await;
+    let path = format!("/v1/sessions/{}", id(&session));
+    let mut events = alice.events(&session, 0).await;
+
+    let turn = alice.post(&format!("{path}/turns"), &json!({"prompt": "[hang]"})).await.expect(StatusCode::ACCEPTED);
+    events.up_to("turn.started").await;
+    assert_eq!(alice.get_json(&path).await["state"], "running");
+    alice.post(&format!("{path}/turns"), &json!({"prompt": "me too"})).await.problem(409, "TURN_IN_PROGRESS");
+
+    let cancel = format!("{path}/turns/{}/cancel", id(&turn));
+    house.bob().post(&cancel, &json!({})).await.problem(404, "NOT_FOUND");
+    let cancelled = alice.post_text(&cancel, "").await;
+    assert_eq!(cancelled.status, StatusCode::ACCEPTED, "{}", cancelled.text());
+    let end = events.up_to("turn.ended").await.pop().expect("the end");
+    assert_eq!(end.content["stop_reason"], "cancelled", "{end:?}");
+
+    let told = alice.get_json(&format!("{path}/turns/{}", id(&turn))).await;
+    assert_eq!(told["stop_reason"], "cancelled", "{told}");
+    assert_eq!(alice.ask(&session, "[words:still here]").await, "still here");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_model_ends_the_turn_and_not_the_session() {
+    let house = House::start(Settings::new().gemini(model(None).await)).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "gemini"})).await;
+
+    let events = alice.prompt(&session, "[error:400]").await.rest().await;
+    let end = events.last().expect("a turn has events");
+    assert!(["turn.failed", "turn.ended"].contains(&end.kind.as_str()), "{end:?}");
+    if end.kind == "turn.failed" {
+        assert_eq!(end.content["code"], "AGENT_FAILED", "{end:?}");
+    }
+    assert_eq!(alice.ask(&session, "[words:fine again]").await, "fine again");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_in_the_middle_of_a_turn_ends_turn_session_and_stream() {
+    let house = House::start(Settings::new().gemini(model(None).await)).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "gemini"})).await;
+    let path = format!("/v1/sessions/{}", id(&session));
+    let mut turn = alice.prompt(&session, "[hang]").await;
+    turn.up_to("turn.started").await;
+
+    alice.close(&session).await;
+    let rest = turn.rest().await;
+    assert!(
+        rest.last().is_some_and(|event| event.kind.starts_with("turn.") || event.kind == "session.ended"),
+        "{rest:?}"
+    );
+    alice.delete(&path).await.problem(404, "NOT_FOUND");
+    let ended = alice.get_json(&path).await;
+    assert_eq!((&ended["state"], &ended["end"]["reason"]), (&json!("ended"), &json!("closed")), "{ended}");
+    alice.post(&format!("{path}/turns"), &json!({"prompt": "anyone?"})).await.problem(409, "SESSION_ENDED");
+    house.stop().await;
+}

@@ -1,0 +1,79 @@
+//! Named folders that outlive sandboxes, one session at a time.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::{
+    client::Reply,
+    house::{House, model},
+    settings::Settings,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_named_workspace_survives_its_sessions_and_is_held_by_one() {
+    let house = House::start(Settings::new().shell().set("pool", "size", "2")).await;
+    let (alice, bob) = (house.alice(), house.bob());
+    let wish = json!({"template": "shell", "workspace": "my-notes_2.old"});
+
+    let first = alice.open(wish.clone()).await;
+    assert_eq!(first["workspace"], "my-notes_2.old");
+    alice.ask(&first, "mkdir -p /sandbox/workspace/deep && echo kept >/sandbox/workspace/deep/file").await;
+    let refused = alice.post("/v1/sessions", &wish).await;
+    refused.problem(409, "WORKSPACE_IN_USE");
+
+    // Another user's folder of the same name is another folder.
+    let bobs = bob.open(wish.clone()).await;
+    assert_eq!(bob.ask(&bobs, "ls -A /sandbox/workspace").await.trim(), "");
+    bob.close(&bobs).await;
+    alice.close(&first).await;
+
+    for _ in 0..3 {
+        let again = alice.open(wish.clone()).await;
+        assert_eq!(alice.ask(&again, "cat /sandbox/workspace/deep/file").await.trim(), "kept");
+        alice.close(&again).await;
+    }
+
+    // Links in a workspace lead nowhere: it is moved, never walked.
+    let again = alice.open(wish.clone()).await;
+    alice.ask(&again, "ln -s /etc/passwd /sandbox/workspace/passwd; ln -s / /sandbox/workspace/root").await;
+    alice.close(&again).await;
+    let again = alice.open(wish.clone()).await;
+    assert_eq!(alice.ask(&again, "readlink /sandbox/workspace/root").await.trim(), "/");
+    alice.close(&again).await;
+
+    for name in ["", ".", "..", "a/b", "../a", "-a", "_a", "A", "a b", "é", &"a".repeat(65)] {
+        let reply = alice.post("/v1/sessions", &json!({"template": "shell", "workspace": name})).await;
+        reply.problem(400, "INVALID_REQUEST");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_want_one_workspace_at_once_one_gets_it() {
+    let settings = Settings::new().shell().set("pool", "size", "4").set("limits", "waiting", "16");
+    let house = House::start(settings).await;
+    let alice = house.alice();
+    let wish = json!({"template": "shell", "workspace": "wanted"});
+    let open = || alice.post("/v1/sessions", &wish);
+    let (one, two, three, four) = tokio::join!(open(), open(), open(), open());
+    let (won, lost): (Vec<Reply>, Vec<Reply>) =
+        [one, two, three, four].into_iter().partition(|reply| reply.status == StatusCode::CREATED);
+    assert_eq!(won.len(), 1, "{lost:?}");
+    for reply in lost {
+        reply.problem(409, "WORKSPACE_IN_USE");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gemini_in_a_kept_workspace_is_warm_and_works_there() {
+    let house = House::start(Settings::new().gemini(model(None).await)).await;
+    let alice = house.alice();
+    for _ in 0..2 {
+        let session = alice.open(json!({"template": "gemini", "workspace": "project"})).await;
+        assert_eq!(session["lease"]["start"], "warm", "{session}");
+        assert_eq!(alice.ask(&session, "[words:ready to work]").await, "ready to work");
+        alice.close(&session).await;
+    }
+    house.stop().await;
+}
