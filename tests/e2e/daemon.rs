@@ -68,8 +68,10 @@ impl Daemon {
     pub async fn crash(&mut self) {
         let mut child = self.child.take().expect("the engine runs");
         within("the killed engine ends", STOP, child.kill()).await.expect("the engine can be killed");
-        // A pid file of a dead engine keeps the next one from starting when the number is in use again.
-        fs::remove_file(self.path("pid")).expect("the engine has written its pid");
+        // Pid files of the dead keep the next engine from starting while the numbers are in use, be it by unreaped processes.
+        for file in ["pid", "exec/containerd/containerd.pid"] {
+            fs::remove_file(self.path(file)).expect("the engine has written its pids");
+        }
     }
 
     /// Ends the engine in order.

@@ -25,7 +25,8 @@ const CALL: Duration = Duration::from_secs(20);
 pub struct Container {
     pub id: String,
     pub name: String,
-    pub running: bool,
+    /// `created`, `running`, `exited`, `removing` or `dead`.
+    pub state: String,
     pub labels: HashMap<String, String>,
 }
 
@@ -75,7 +76,7 @@ impl Engine {
                 found.push(Container {
                     id: summary.id.expect("a container has an id"),
                     name: summary.names.unwrap_or_default().join(" "),
-                    running: summary.state.is_some_and(|state| state.to_string() == "running"),
+                    state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
                     labels,
                 });
             }
@@ -85,7 +86,7 @@ impl Engine {
 
     /// The ids of [`Self::containers`] that run.
     pub async fn running(&self, instance: &str) -> Vec<String> {
-        self.containers(instance).await.into_iter().filter(|one| one.running).map(|one| one.id).collect()
+        self.containers(instance).await.into_iter().filter(|one| one.state == "running").map(|one| one.id).collect()
     }
 
     pub async fn inspect(&self, id: &str) -> ContainerInspectResponse {

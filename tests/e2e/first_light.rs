@@ -114,3 +114,19 @@ async fn an_open_without_any_wish_gets_a_gemini_and_the_next_one_too() {
     assert!(pools.contains("gemini") && pools.contains("leased"), "{pools}");
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_that_keeps_nothing_warm_is_started_cold_and_says_so() {
+    let mut settings = Settings::new().shell().set("templates.shell", "warm", "0");
+    settings.await_stock = false;
+    let house = House::start(settings).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    assert_eq!(
+        (&session["lease"]["start"], &session["lease"]["reason"]),
+        (&json!("cold"), &json!("empty")),
+        "{session}"
+    );
+    assert_eq!(alice.ask(&session, "echo cold").await.trim(), "cold");
+    house.stop().await;
+}

@@ -161,6 +161,12 @@ impl House {
         }
     }
 
+    /// Waits until the server is ready (again): a ready server has stock.
+    pub async fn stocked(&self) {
+        let look = async || (self.visitor().get("/readyz").await.status == 200).then_some(());
+        until("/readyz says 200", START, look).await;
+    }
+
     pub fn engine(&self) -> &Engine {
         self.engine.as_ref().expect("this house has an engine")
     }

@@ -1,6 +1,9 @@
 //! The user's key is nowhere but where it belongs: in the one header that the model gets.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -64,18 +67,20 @@ async fn search_container(house: &House, container: &str, canary: &Canary) {
     assert!(all.len() >= 2, "a supervisor and an agent: {all:?}");
     for pid in all {
         canary.assert_not_in("the environment or command line of a process", &processes::told(pid));
+        let read = processes::memory(pid).map(|content| {
+            canary.assert_not_in("the memory of a process", &content);
+            content.len()
+        });
+        assert!(read.sum::<usize>() > 16 * 1024, "the memory of {pid} can't be read; are the tests run as root?");
     }
 
     // The image was made before the key. What differs from it lies in the mounts, for the root can't be written.
-    let changes = engine.changes(container).await;
-    for path in &changes {
-        let host = format!("/proc/{init}/root{path}");
-        assert!(
-            !Path::new(&host).is_file() || fs::metadata(&host).is_ok_and(|file| file.len() == 0),
-            "{path} was written"
-        );
-    }
     let mounts = processes::mounts(init);
+    for path in engine.changes(container).await {
+        let seen = PathBuf::from(format!("/proc/{init}/root{path}"));
+        let is_place = seen.is_dir() || mounts.contains(&seen);
+        assert!(is_place, "{path} is in the container's own layer, and is no place for a mount");
+    }
     assert!(mounts.iter().any(|mount| mount.ends_with("sandbox")), "no workspace in {mounts:?}");
     for mount in mounts {
         search_folder(&mount, canary);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::{client::id, house::House, settings::Settings};
+use crate::{client::id, house::House, settings::Settings, wait::until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_prompts_too_fast_is_slowed_down_and_no_one_else() {
@@ -61,5 +61,29 @@ async fn an_open_past_the_last_sandbox_waits_its_time_and_is_refused() {
     let (waited, ()) = tokio::join!(bob.post("/v1/sessions", &body), alice.close(&held));
     let waited = waited.expect(StatusCode::CREATED);
     assert_eq!(bob.ask(&waited, "echo mine").await.trim(), "mine");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_while_waiting_takes_no_sandbox() {
+    let house = House::start(Settings::new().shell().set("pool", "cap", "1")).await;
+    let (alice, bob) = (house.alice(), house.bob());
+    let held = alice.open(json!({"template": "shell"})).await;
+    let pool = async || house.alice().get_json("/v1/pools").await["items"][0].clone();
+
+    let impatient = tokio::spawn(async move { bob.open(json!({"template": "shell"})).await });
+    let waits = async || (pool().await["waiting"] == 1).then_some(());
+    until("bob is in the queue", Duration::from_secs(5), waits).await;
+    impatient.abort();
+    let left = async || (pool().await["waiting"] == 0).then_some(());
+    until("bob has left the queue", Duration::from_secs(5), left).await;
+
+    alice.close(&held).await;
+    let warm = async || {
+        let now = pool().await;
+        (now["warm"] == 1 && now["leased"] == 0).then_some(())
+    };
+    until("the next sandbox is in stock", Duration::from_secs(20), warm).await;
+    assert_eq!(house.bob().get_json("/v1/sessions").await["items"], json!([]));
     house.stop().await;
 }

@@ -20,6 +20,7 @@ mod wait;
 mod bad_input;
 mod chat;
 mod crash;
+mod endings;
 mod engine_outage;
 mod failing_agents;
 mod first_light;

@@ -1,6 +1,10 @@
 //! The processes of a container, read from the host's `/proc` (the tests run as root), and the files they see.
 
-use std::{fs, io, path::Path, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
 
 /// The pid namespace of a process, such as `pid:[4026532254]`.
 pub fn namespace(pid: u32) -> Option<PathBuf> {
@@ -26,6 +30,25 @@ fn pids() -> impl Iterator<Item = u32> {
 pub fn told(pid: u32) -> Vec<u8> {
     let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     [read("environ"), read("cmdline")].concat()
+}
+
+/// All memory that a process may write, a mapping at a time; what can't be read is left out.
+pub fn memory(pid: u32) -> impl Iterator<Item = Vec<u8>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).ok();
+    let writable = maps.lines().filter(|row| row.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")));
+    let ranges =
+        writable.filter_map(|row| row.split(' ').next()?.split_once('-')).map(|(from, to)| (number(from), number(to)));
+    let ranges = ranges.collect::<Vec<_>>();
+    ranges.into_iter().filter_map(move |(from, to)| {
+        let mut content = vec![0; usize::try_from(to - from).ok()?];
+        memory.as_ref()?.read_exact_at(&mut content, from).ok()?;
+        Some(content)
+    })
+}
+
+fn number(hex: &str) -> u64 {
+    u64::from_str_radix(hex, 16).expect("addresses are hexadecimal")
 }
 
 /// The folders and files that a process sees beside the image and the kernel's own, as paths on the host.

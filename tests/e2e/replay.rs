@@ -66,6 +66,10 @@ async fn events_are_replayed_from_any_number_in_every_form() {
         .problem(400, "INVALID_REQUEST");
     alice.call(Method::GET, &format!("{path}?wait_s=31"), &[JSON], Bytes::new()).await.problem(400, "INVALID_REQUEST");
 
+    // A page says where the next one begins.
+    let first = alice.call(Method::GET, &format!("{path}?limit=3"), &[JSON], Bytes::new()).await.expect(StatusCode::OK);
+    assert_eq!((first["items"].as_array().map(Vec::len), &first["next_after"]), (Some(3), &json!(3)), "{first}");
+
     // What has ended can still be read, and is not said twice.
     alice.close(&session).await;
     let ended = page(&alice, &session, "").await;
@@ -73,5 +77,53 @@ async fn events_are_replayed_from_any_number_in_every_form() {
     assert_eq!(ended.last().map(|event| event.kind.as_str()), Some("session.ended"));
     let replayed = alice.events(&session, 0).await.rest().await;
     assert_eq!(replayed, ended, "the stream of an ended session ends");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_who_hangs_up_in_the_middle_of_a_turn_misses_nothing() {
+    let house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+
+    let mut turn = alice.prompt(&session, "for n in $(seq 1 40); do echo piece-$n; sleep 0.02; done").await;
+    let mut read = Vec::new();
+    while read.len() < 5 {
+        read.push(turn.next().await.expect("the turn goes on"));
+    }
+    drop(turn);
+    // Again and again, three events at a time.
+    while read.last().is_some_and(|event| event.kind != "turn.ended") {
+        let mut events = alice.events(&session, read.last().expect("there are events").seq).await;
+        for _ in 0..3 {
+            read.extend(events.next().await);
+            if read.last().is_some_and(|event| event.kind == "turn.ended") {
+                break;
+            }
+        }
+    }
+    assert_gapless(&read, read[0].seq);
+    let pieces = crate::stream::text(&read);
+    let places = (1..=40).map(|number| pieces.find(&format!("piece-{number}"))).collect::<Vec<_>>();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{pieces}");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_older_than_what_is_kept_is_told_so() {
+    let house = House::start(Settings::new().shell().set("session", "log_bytes", "20000")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    alice.ask(&session, "seq 1 2000").await;
+
+    let path = format!("/v1/sessions/{}/events", id(&session));
+    let gone = alice.call(Method::GET, &path, &[JSON], Bytes::new()).await.problem(410, "EVENT_CURSOR_EXPIRED");
+    let earliest = gone["earliest_seq"].as_u64().unwrap_or_else(|| panic!("where does it begin? {gone}"));
+    let stream = alice.call(Method::GET, &path, &[("accept", "text/event-stream")], Bytes::new()).await;
+    stream.problem(410, "EVENT_CURSOR_EXPIRED");
+
+    let kept = page(&alice, &session, &format!("?after={}&limit=1000", earliest - 1)).await;
+    assert_gapless(&kept, earliest);
+    assert!(kept.len() > 10, "{kept:?}");
     house.stop().await;
 }

@@ -52,6 +52,31 @@ async fn a_failing_model_ends_the_turn_and_not_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_without_output_fails_in_time() {
+    let settings = Settings::new().gemini(model(None).await).set("session", "first_output_timeout", "\"1s\"");
+    let house = House::start(settings).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "gemini"})).await;
+    let end = alice.prompt(&session, "[hang]").await.rest().await.pop().expect("a turn has events");
+    assert_eq!((end.kind.as_str(), &end.content["code"]), ("turn.failed", &json!("AGENT_TIMEOUT")), "{end:?}");
+    assert_eq!(alice.ask(&session, "[words:quicker]").await, "quicker");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_lines_arrives_whole_and_in_order() {
+    let house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let events = alice.prompt(&session, "seq -f line-%g 1 20000").await.rest().await;
+    crate::stream::assert_gapless(&events, events[0].seq);
+    let lines = events.iter().filter_map(|event| event.content["text"].as_str()).flat_map(str::lines);
+    let numbers = lines.filter_map(|line| line.strip_prefix("line-")?.parse::<u32>().ok());
+    assert!(numbers.eq(1..=20_000));
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_in_the_middle_of_a_turn_ends_turn_session_and_stream() {
     let house = House::start(Settings::new().gemini(model(None).await)).await;
     let alice = house.alice();

@@ -83,7 +83,7 @@ async fn the_gateway_lets_the_models_calls_through_and_nothing_else() {
 
     let call = async |method: &str, path: &str, host: &str| {
         let script = format!(
-            "const r=require('http').request({{port:{port},method:'{method}',path:'{path}',headers:{{host:'{host}',\
+            "const r=require('http').request({{host:'127.0.0.1',port:{port},method:'{method}',path:'{path}',headers:{{host:'{host}',\
              'content-type':'application/json','x-goog-api-key':'forged'}}}},a=>{{console.log(a.statusCode);process.exit()}});\
              r.on('error',e=>{{console.log(e.code);process.exit()}});r.on('connect',a=>{{console.log(a.statusCode);process.exit()}});\
              r.setTimeout(5000,()=>{{console.log('silence');process.exit()}});r.end('{{}}')"
