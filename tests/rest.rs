@@ -26,6 +26,7 @@ const TOKEN: &str = "test-token-0123456789";
 /// A door under test; the folder lives as long.
 struct House {
     _folder: tempfile::TempDir,
+    metrics: Metrics,
     door: BoxEndpoint<'static>,
 }
 
@@ -47,8 +48,9 @@ fn house() -> House {
     let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
     let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
     let config = Config { state, ..Config::default() };
-    let door = rest::app(Arc::new(service), Arc::new(authenticator), Arc::new(config), Metrics::default());
-    House { _folder: folder, door }
+    let metrics = Metrics::default();
+    let door = rest::app(Arc::new(service), Arc::new(authenticator), Arc::new(config), metrics.clone());
+    House { _folder: folder, metrics, door }
 }
 
 impl House {
@@ -131,6 +133,34 @@ async fn bad_parameters_are_refused_by_name() {
         assert!(detail.contains(name), "{query}: {detail}");
     }
     assert_eq!(house.get("/v1/sessions/ses_1/events?wait_s=31").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_their_route_and_never_by_their_path() {
+    let house = house();
+    house.get("/v1/sessions/ses_1/turns/turn_1").await;
+    house.get("/docs").await;
+    house.get("/nowhere/ses_1").await;
+    let metrics = house.metrics.render();
+    for route in ["/v1/sessions/{id}/turns/{turn}", "/docs", "none"] {
+        assert!(metrics.contains(&format!("route=\"{route}\"")), "{route}: {metrics}");
+    }
+    assert!(!metrics.contains("ses_1"));
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_offered_is_told_which_are() {
+    let house = house();
+    for (path, methods) in [
+        ("/v1/sessions", "POST, GET"),
+        ("/v1/sessions/ses_1", "GET, DELETE"),
+        ("/v1/sessions/ses_1/turns/turn_1/cancel", "POST"),
+        ("/docs", "GET"),
+    ] {
+        let response = house.ask(Method::PUT, path, None).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(response.header("allow"), Some(methods), "{path}");
+    }
 }
 
 #[tokio::test]

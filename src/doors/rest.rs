@@ -14,6 +14,7 @@ mod events;
 mod health;
 mod permissions;
 mod refusal;
+mod routes;
 mod sessions;
 mod stream;
 mod token;
@@ -26,7 +27,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use super::trace;
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
-use refusal::Methods;
+pub(in crate::doors) use routes::Routes;
 
 /// What handlers need.
 struct Door {
@@ -82,23 +83,24 @@ pub fn app(
         .at("/docs", docs::page_endpoint(&api))
         .nest("/", api)
         .data(door);
-    furnished(routes, Methods::of::<Api>(), authenticator, config, metrics)
+    furnished(routes, Routes::of::<Api>(), authenticator, config, metrics)
 }
 
 /// Puts around the routes what every request passes.
 fn furnished(
     routes: impl Endpoint + 'static,
-    methods: Methods,
+    documented: Routes,
     authenticator: Arc<Authenticator>,
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
-    let methods = Arc::new(methods);
+    let documented = Arc::new(documented);
+    let for_refusals = Arc::clone(&documented);
     routes
         .data(authenticator)
         .data(config)
-        .around(move |app, request| refusal::render(app, request, Arc::clone(&methods)))
-        .around(move |app, request| trace::trace(app, request, metrics.clone()))
+        .around(move |app, request| refusal::render(app, request, Arc::clone(&for_refusals)))
+        .around(move |app, request| trace::trace(app, request, metrics.clone(), Arc::clone(&documented)))
         .boxed()
 }
 

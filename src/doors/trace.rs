@@ -6,11 +6,12 @@
 use std::{sync::Arc, time::Instant};
 
 use poem::{
-    Endpoint, PathPattern, Request, Response, Result,
+    Endpoint, Request, Response, Result,
     http::{HeaderName, HeaderValue},
 };
 use tracing::{Instrument as _, field};
 
+use super::rest::Routes;
 use crate::telemetry::{Metrics, continue_trace};
 
 /// Carries the request id, both ways.
@@ -44,7 +45,12 @@ impl RequestId {
 }
 
 /// Runs a request in its span. Goes around everything else.
-pub(crate) async fn trace<E: Endpoint>(app: Arc<E>, mut request: Request, metrics: Metrics) -> Result<Response> {
+pub(crate) async fn trace<E: Endpoint>(
+    app: Arc<E>,
+    mut request: Request,
+    metrics: Metrics,
+    routes: Arc<Routes>,
+) -> Result<Response> {
     let start = Instant::now();
     let id = RequestId::of(&request);
     let method = request.method().clone();
@@ -62,20 +68,10 @@ pub(crate) async fn trace<E: Endpoint>(app: Arc<E>, mut request: Request, metric
     response.headers_mut().insert(REQUEST_ID, id.0);
 
     let status = response.status().as_u16();
-    let route = route(&response).unwrap_or_else(|| NO_ROUTE.to_owned());
-    span.record("http.route", &route);
+    let route = routes.path(&response).unwrap_or(NO_ROUTE);
+    span.record("http.route", route);
     span.record("http.status_code", status);
-    metrics.http_request(&route, method.as_str(), status, start.elapsed());
+    metrics.http_request(route, method.as_str(), status, start.elapsed());
     span.in_scope(|| tracing::debug!(http.route = route, http.status_code = status, "answered"));
     Ok(response)
-}
-
-/// The pattern of the route that answered, written as in the document: `/v1/sessions/{id}`.
-pub(crate) fn route(response: &Response) -> Option<String> {
-    let pattern = &response.data::<PathPattern>()?.0;
-    let parts = pattern.split('/').map(|part| match part.strip_prefix(':') {
-        Some(name) => format!("{{{name}}}"),
-        None => part.to_owned(),
-    });
-    Some(parts.collect::<Vec<_>>().join("/"))
 }

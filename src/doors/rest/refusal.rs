@@ -3,7 +3,7 @@
 //! A handler's [`Refusal`] travels as data of an empty response. [`render`] goes around all handlers, knows the request's path and id, writes the
 //! body, and logs the private cause once.
 
-use std::{collections::HashMap, error::Error as StdError, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use poem::{
@@ -12,14 +12,13 @@ use poem::{
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use poem_openapi::{
-    OpenApi,
     error::{AuthorizationError, ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError},
     types::ToJSON as _,
 };
 
-use super::{dto::problem::ProblemBody, token::unauthenticated};
+use super::{dto::problem::ProblemBody, routes::Routes, token::unauthenticated};
 use crate::{
-    doors::trace::{self, RequestId},
+    doors::trace::RequestId,
     problem::{Code, Problem, RateState},
 };
 
@@ -78,29 +77,8 @@ impl Refusal {
     }
 }
 
-/// The methods each route offers, for `Allow`.
-#[derive(Debug)]
-pub(super) struct Methods(HashMap<String, String>);
-
-impl Methods {
-    /// Those of an API.
-    pub(super) fn of<A: OpenApi>() -> Self {
-        let mut routes: HashMap<String, Vec<String>> = HashMap::new();
-        for path in A::meta().into_iter().flat_map(|api| api.paths) {
-            let methods = path.operations.iter().map(|operation| operation.method.to_string());
-            routes.entry(path.path).or_default().extend(methods);
-        }
-        Self(routes.into_iter().map(|(route, methods)| (route, methods.join(", "))).collect())
-    }
-
-    fn allow(&self, response: &Response) -> HeaderValue {
-        let methods = trace::route(response).and_then(|route| self.0.get(&route)).map_or("GET", String::as_str);
-        HeaderValue::from_str(methods).expect("names of methods are ASCII")
-    }
-}
-
 /// Writes every failed answer's body. A panic is one request's misfortune: the connection may carry others.
-pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request, methods: Arc<Methods>) -> Result<Response> {
+pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request, routes: Arc<Routes>) -> Result<Response> {
     let instance = request.uri().path().to_owned();
     let id = request.data::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default();
     let answer = AssertUnwindSafe(app.get_response(request)).catch_unwind().await;
@@ -120,7 +98,7 @@ pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request, methods: 
     log(&problem);
     add_headers(&problem, &mut response);
     if problem.code == Code::MethodNotAllowed {
-        let allow = methods.allow(&response);
+        let allow = text_value(routes.methods(&response));
         response.headers_mut().insert(header::ALLOW, allow);
     }
     let body = ProblemBody::new(&problem, instance, id).to_json_string();
@@ -192,7 +170,7 @@ fn rate_field(state: &RateState) -> String {
 }
 
 fn text_value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("names of limits and numbers are ASCII")
+    HeaderValue::try_from(text).expect("names of limits and methods are ASCII")
 }
 
 /// Rounded up: who comes back a moment early would be refused again.

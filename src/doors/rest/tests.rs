@@ -73,7 +73,7 @@ fn door(server: config::Server) -> BoxEndpoint<'static> {
     let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
     let config = Config { server, ..Config::default() };
     let routes = Route::new().nest("/", OpenApiService::new(Faults, "test", "1"));
-    furnished(routes, Methods::of::<Faults>(), Arc::new(authenticator), Arc::new(config), Metrics::default())
+    furnished(routes, Routes::of::<Faults>(), Arc::new(authenticator), Arc::new(config), Metrics::default())
 }
 
 fn get(path: &str) -> Request {

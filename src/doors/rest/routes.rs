@@ -1,0 +1,54 @@
+//! The routes as the document names them, found from what the router says about an answer.
+//!
+//! The router knows `/v1/sessions/:param0`: poem-openapi numbers the parameters. Spans, counts and people want `/v1/sessions/{id}`, so both
+//! are compared with their parameters left blank.
+
+use std::collections::HashMap;
+
+use poem::{PathPattern, Response};
+use poem_openapi::OpenApi;
+
+/// Every route of an API.
+#[derive(Debug)]
+pub(in crate::doors) struct Routes(HashMap<String, Route>);
+
+#[derive(Debug)]
+struct Route {
+    /// As in the document.
+    path: String,
+    /// What it offers, for `Allow`.
+    methods: Vec<String>,
+}
+
+impl Routes {
+    /// Those of an API.
+    pub(super) fn of<A: OpenApi>() -> Self {
+        let mut routes = HashMap::new();
+        for path in A::meta().into_iter().flat_map(|api| api.paths) {
+            let methods = path.operations.iter().map(|operation| operation.method.to_string());
+            let fresh = || Route { path: path.path.clone(), methods: Vec::new() };
+            routes.entry(blanked(&path.path)).or_insert_with(fresh).methods.extend(methods);
+        }
+        Self(routes)
+    }
+
+    /// The route that answered, such as `/v1/sessions/{id}`; none: no route did.
+    pub(in crate::doors) fn path<'a>(&'a self, response: &'a Response) -> Option<&'a str> {
+        // Where nothing matched, what is left is the empty root the API hangs on.
+        let pattern = Some(&*response.data::<PathPattern>()?.0).filter(|pattern| !pattern.is_empty())?;
+        Some(self.0.get(&blanked(pattern)).map_or(pattern, |route| &route.path))
+    }
+
+    /// The methods the route that answered offers, written for `Allow`.
+    pub(super) fn methods(&self, response: &Response) -> String {
+        let pattern = response.data::<PathPattern>();
+        let route = pattern.and_then(|pattern| self.0.get(&blanked(&pattern.0)));
+        // The routes beside the API, the document and its page, can only be read.
+        route.map_or_else(|| "GET".to_owned(), |route| route.methods.join(", "))
+    }
+}
+
+fn blanked(path: &str) -> String {
+    let blank = |part| if str::starts_with(part, [':', '{']) { "*" } else { part };
+    path.split('/').map(blank).collect::<Vec<_>>().join("/")
+}
