@@ -11,7 +11,7 @@ use crate::{
     house::House,
     settings::Settings,
     stream::{Event, Events, assert_gapless, from_json},
-    wait::within,
+    wait::{until, within},
 };
 
 const JSON: (&str, &str) = ("accept", "application/json");
@@ -114,7 +114,11 @@ async fn a_cursor_older_than_what_is_kept_is_told_so() {
     let house = House::start(Settings::new().shell().set("session", "log_bytes", "20000")).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;
-    alice.ask(&session, "seq 1 2000").await;
+    // Nobody reads along: a reader who can't keep up with so small a log is cut.
+    let asked = alice.post(&format!("/v1/sessions/{}/turns", id(&session)), &json!({"prompt": "seq 1 2000"})).await;
+    let turn = format!("/v1/sessions/{}/turns/{}", id(&session), id(&asked.expect(StatusCode::ACCEPTED)));
+    let ended = async || (alice.get_json(&turn).await["state"] == "ended").then_some(());
+    until("the turn has ended", Duration::from_secs(10), ended).await;
 
     let path = format!("/v1/sessions/{}/events", id(&session));
     let gone = alice.call(Method::GET, &path, &[JSON], Bytes::new()).await.problem(410, "EVENT_CURSOR_EXPIRED");
