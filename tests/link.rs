@@ -96,7 +96,7 @@ impl Drop for Sandbox {
                 if self.supervisor.try_wait().is_ok_and(|ended| ended.is_some()) {
                     return;
                 }
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::park_timeout(Duration::from_millis(20));
             }
             let _gone = self.supervisor.kill();
             let _gone = self.supervisor.wait();

@@ -64,7 +64,7 @@ pub fn lease(lease: &LeaseTimes) -> Value {
 /// A problem as `turn.failed` carries it.
 pub fn problem(code: Code, detail: &str) -> Value {
     json!({
-        "type": format!("urn:greenroom:problem:{}", code.as_str().to_ascii_lowercase().replace('_', "-")),
+        "type": code.urn(),
         "title": code.title(),
         "status": code.status(),
         "detail": detail,

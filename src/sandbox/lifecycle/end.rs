@@ -55,6 +55,8 @@ enum Container {
 pub struct Remains {
     parts: Option<Box<Parts>>,
     reaper: Reaper,
+    /// Whoever waits for the reaper waits for us too.
+    token: TaskTrackerToken,
 }
 
 impl Remains {
@@ -62,7 +64,8 @@ impl Remains {
     #[must_use]
     pub fn new(slot: Slot, entry: Entry, reaper: Reaper) -> Self {
         let parts = Parts { slot, container: Container::None, gateway: None, link: None, when_gone: None, entry };
-        Self { parts: Some(Box::new(parts)), reaper }
+        let token = reaper.tracker.token();
+        Self { parts: Some(Box::new(parts)), reaper, token }
     }
 
     /// The folder.
@@ -146,7 +149,7 @@ impl Drop for Remains {
         if let Some(gateway) = &parts.gateway {
             gateway.unbind();
         }
-        if self.reaper.queue.send((parts, self.reaper.tracker.token())).is_err() {
+        if self.reaper.queue.send((parts, self.token.clone())).is_err() {
             warn!("a sandbox outlived the reaper; the next start of the server destroys it");
         }
     }
@@ -157,7 +160,7 @@ impl Drop for Remains {
 pub struct Reaper {
     queue: mpsc::UnboundedSender<(Box<Parts>, TaskTrackerToken)>,
     runtime: Arc<dyn Runtime>,
-    /// Counts what was posted and isn't destroyed yet.
+    /// Counts what exists and isn't destroyed yet.
     tracker: TaskTracker,
 }
 
@@ -188,7 +191,7 @@ impl Reaper {
         Self { queue, runtime, tracker }
     }
 
-    /// Waits until everything posted so far is destroyed. The caller sets the deadline.
+    /// Waits until nothing is left: neither remains that somebody holds, nor any that were posted. The caller sets the deadline.
     pub async fn drained(&self) {
         self.tracker.close();
         self.tracker.wait().await;

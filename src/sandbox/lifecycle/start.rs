@@ -185,8 +185,7 @@ impl Starter {
             remains.gateway_is(self.gateway.open_slot(&remains.slot().gateway_socket(), Arc::clone(&recipe.endpoint))?);
             let image = self.runtime.resolve_image(&recipe.template.image).await?;
             let spec = self.spec(recipe, &remains, image, command);
-            remains.creating();
-            remains.container_is(self.runtime.create(&spec).await?);
+            let (remains, spec) = self.create(remains, spec).await?;
             Ok((remains, spec, listener))
         }
         .instrument(info_span!("create"))
@@ -210,6 +209,18 @@ impl Starter {
         let relay_port = link.relay_port();
         remains.link_is(link);
         Ok(Linked { remains, spec, relay_port, pipes, times, begun })
+    }
+
+    /// An engine that was asked for a container makes it even if nobody waits for the answer any more. So this goes on when its
+    /// caller is gone: the answer, or the knowledge that there is none, always gets into the remains.
+    async fn create(&self, mut remains: Remains, spec: SandboxSpec) -> Result<(Remains, SandboxSpec), StartError> {
+        let runtime = Arc::clone(&self.runtime);
+        remains.creating();
+        let creating = async move {
+            remains.container_is(runtime.create(&spec).await?);
+            Ok((remains, spec))
+        };
+        tokio::spawn(creating.in_current_span()).await.expect("creating a container doesn't panic and isn't aborted")
     }
 
     fn spec(&self, recipe: &Recipe, remains: &Remains, image: String, command: Vec<String>) -> SandboxSpec {

@@ -116,7 +116,7 @@ fn limit_in(line: &str) -> Option<(String, Limit)> {
 
 fn cgroup_limits() -> CgroupLimits {
     let first = |paths: [&str; 2]| {
-        paths.iter().find_map(|path| fs::read_to_string(path).ok()).and_then(|text| limit_in(text.trim()))
+        paths.iter().find_map(|path| fs::read_to_string(path).ok()).and_then(|text| cgroup_limit_in(text.trim()))
     };
     CgroupLimits {
         memory_bytes: first(["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]),
@@ -125,7 +125,7 @@ fn cgroup_limits() -> CgroupLimits {
 }
 
 /// The number in a control group's file; version 2 says `max` where there is no limit.
-fn limit_in(text: &str) -> Option<u64> {
+fn cgroup_limit_in(text: &str) -> Option<u64> {
     if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
 }
 
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn no_limit_is_told_from_an_unreadable_one() {
-        assert_eq!(limit_in("max"), Some(u64::MAX));
-        assert_eq!(limit_in("1024"), Some(1024));
-        assert_eq!(limit_in("lots"), None);
+        assert_eq!(cgroup_limit_in("max"), Some(u64::MAX));
+        assert_eq!(cgroup_limit_in("1024"), Some(1024));
+        assert_eq!(cgroup_limit_in("lots"), None);
     }
 
     #[test]
