@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -26,7 +26,8 @@ use crate::{
     wait::{until, within},
 };
 
-/// Houses at the same time in one test process; they all share a few processors.
+/// Houses at the same time in one test process; they all share a few processors. One test has two: more such tests could wait for
+/// each other.
 static PERMITS: Semaphore = Semaphore::const_new(2);
 
 /// Deadline for a server to be ready: its proof of the engine and its first sandboxes.
@@ -108,23 +109,24 @@ impl House {
             .set("runtime", "instance", &quoted(&self.instance))
             .set("sandbox", "supervisor", &quoted(&supervisor().to_string_lossy()))
             .to_toml();
-        let file = self.folder.path().join("greenroom.toml");
+        let file = self.settings_file();
         fs::write(&file, text).expect("the settings can be written");
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
-        let kept = ["PATH", "HOME", "DOCKER_HOST"].map(|name| (name, std::env::var_os(name)));
-        let server = Command::new(greenroom_program())
+        let server = greenroom()
             .args(["serve", "--config"])
             .arg(&file)
-            .env_clear()
-            .envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))))
             .envs(self.settings.variables().iter().map(|(name, value)| (name, value)))
-            .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)
-            .kill_on_drop(true)
             .spawn()
             .expect("the server's program can be started");
         self.server = Some(server);
+    }
+
+    /// Runs another command of the program with this server's settings.
+    pub async fn command(&self, arguments: &[&str]) -> Output {
+        let output = greenroom().args(arguments).arg("--config").arg(self.settings_file()).output();
+        within("the command ends", START, output).await.expect("the program can be started")
     }
 
     /// Kills the server as a crash would.
@@ -198,6 +200,10 @@ impl House {
         fs::read(self.log_file()).expect("the log can be read")
     }
 
+    fn settings_file(&self) -> PathBuf {
+        self.folder.path().join("greenroom.toml")
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }
@@ -239,8 +245,17 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("a listener has an address")
 }
 
+/// The program, in an environment that says nothing about it.
+fn greenroom() -> Command {
+    let kept = ["PATH", "HOME", "DOCKER_HOST"].map(|name| (name, std::env::var_os(name)));
+    let mut command = Command::new(greenroom_program());
+    command.env_clear().envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 /// The server's program. Nextest says where it is now; cargo said where it was built.
-pub fn greenroom_program() -> PathBuf {
+fn greenroom_program() -> PathBuf {
     std::env::var_os("NEXTEST_BIN_EXE_greenroom").map_or_else(|| env!("CARGO_BIN_EXE_greenroom").into(), PathBuf::from)
 }
 

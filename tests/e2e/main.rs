@@ -27,6 +27,7 @@ mod first_light;
 mod key_hunt;
 mod limits;
 mod once_only;
+mod operator;
 mod permissions;
 mod process_runtime;
 mod replay;

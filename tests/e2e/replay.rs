@@ -110,6 +110,28 @@ async fn a_reader_who_hangs_up_in_the_middle_of_a_turn_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_who_does_not_read_holds_nobody_up() {
+    let house = House::start(Settings::new().shell().set("server", "write_stall", "\"1s\"")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        idle.push(alice.events(&session, 0).await);
+    }
+    // About 8 MB of events, which is more than any socket holds.
+    let asked = alice.ask(&session, "seq 1 30000 | sed s,$,-a-long-line-with-nothing-to-say,");
+    let said = within("the turn ends", Duration::from_secs(20), asked).await;
+    assert!(said.contains("30000-a"), "the last line is there");
+    assert_eq!(alice.ask(&session, "echo on").await.trim(), "on");
+
+    // Who was cut goes on where they were: nothing is lost.
+    drop(idle);
+    let mut events = alice.events(&session, 0).await;
+    assert_gapless(&events.up_to("turn.ended").await, 1);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_older_than_what_is_kept_is_told_so() {
     let house = House::start(Settings::new().shell().set("session", "log_bytes", "20000")).await;
     let alice = house.alice();
