@@ -125,7 +125,7 @@ impl House {
 
     /// Runs another command of the program with this server's settings.
     pub async fn command(&self, arguments: &[&str]) -> Output {
-        let output = greenroom().args(arguments).arg("--config").arg(self.settings_file()).output();
+        let output = greenroom().args(arguments).env("GREENROOM_CONFIG", self.settings_file()).output();
         within("the command ends", START, output).await.expect("the program can be started")
     }
 
