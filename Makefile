@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast lint engine image test-image supervisor openapi bench-lease clean-state
 
-GREENROOM_STATE ?= /var/lib/greenroom
+# Where `make run` keeps its state, as `greenroom serve --dev` chooses it.
+GREENROOM_STATE ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/greenroom
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +41,6 @@ openapi: ## write openapi/openapi.json anew
 bench-lease: image supervisor ## warm against cold, 50 times each; writes target/bench/lease.json
 	cargo bench --locked --bench lease
 
-clean-state: ## remove the state folder, workspaces included, of a stopped server
+clean-state: ## remove the state folder of a stopped `make run`, workspaces included
 	@test -n "$(GREENROOM_STATE)" -a "$(GREENROOM_STATE)" != /
 	rm -rf --one-file-system "$(GREENROOM_STATE)"

@@ -4,6 +4,7 @@
 //! pools → doors. A step that fails ends the start with a sentence that names the remedy; nothing is served on assumptions.
 //! Stop: no new work → sessions end (`shutdown`) → doors drain → stock is destroyed → telemetry is flushed by the caller. Each under a deadline.
 
+mod engine;
 mod house;
 mod leftovers;
 mod program;
@@ -20,31 +21,24 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+pub use engine::{Engine, Proven};
 pub use house::StartError;
 
 use crate::{
     config::{Config, RuntimeChoice},
     doors,
-    gateway::{Gateway, ModelKey},
+    gateway::ModelKey,
     identity::Authenticator,
-    ids::{Epoch, SlotId, TemplateName, UserId},
+    ids::{TemplateName, UserId},
     limits::Limits,
     pool::{Pool, sweep},
-    runtime::{EngineFacts, Runtime, docker::Docker, process::Process},
-    sandbox::{
-        census::Census,
-        lifecycle::{Reaper, Recipe, Starter, prove::Proof, start::StarterParts},
-        slot::Slots,
-        verdict::{self, Expectations, Row},
-    },
+    sandbox::lifecycle::Recipe,
     service::{self, Service},
     telemetry::{Metrics, labels::SandboxState},
-    workspace::Workspaces,
 };
-use house::House;
 
-/// How long a stopping server waits for its sandboxes to be destroyed.
-const DESTROY_DEADLINE: Duration = Duration::from_secs(20);
+/// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the command line adds to the settings.
 #[derive(Debug, Default)]
@@ -60,137 +54,6 @@ pub struct Addresses {
     pub server: SocketAddr,
     /// For operators.
     pub admin: SocketAddr,
-}
-
-/// Everything below the doors: enough to make sandboxes.
-pub struct Engine {
-    /// The runtime.
-    pub runtime: Arc<dyn Runtime>,
-    starter: Arc<Starter>,
-    recipes: Vec<Recipe>,
-    census: Arc<Census>,
-    reaper: Reaper,
-    workspaces: Arc<Workspaces>,
-    house: House,
-    /// Ends the reaper.
-    reaper_stop: CancellationToken,
-    metrics: Metrics,
-}
-
-impl Engine {
-    /// Opens the state folder and the runtime. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// A sentence with its remedy.
-    pub fn open(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
-        let house = House::open(config)?;
-        let runtime: Arc<dyn Runtime> = match config.runtime.kind {
-            RuntimeChoice::Docker => {
-                Arc::new(Docker::connect(&config.runtime, house.instance.clone()).map_err(StartError::Runtime)?)
-            }
-            RuntimeChoice::Process => Arc::new(Process::new()),
-        };
-        let static_needed = config.runtime.kind == RuntimeChoice::Docker;
-        let supervisor = program::install(config.sandbox.supervisor.as_deref(), &house.dir, static_needed)?;
-        let reaper_stop = CancellationToken::new();
-        let reaper = Reaper::spawn(Arc::clone(&runtime), reaper_stop.clone());
-        let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
-        let workspaces = Workspaces::open(&house.dir).map_err(|source| house.fault("workspaces", source))?;
-        let agents = TaskTracker::new();
-        let recipes = config.templates.iter().map(|(name, template)| {
-            let name = TemplateName::parse(name)
-                .map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
-            Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents)
-                .map_err(|source| StartError::Setting(source.to_string()))
-        });
-        let recipes = recipes.collect::<Result<Vec<_>, _>>()?;
-        let starter = Arc::new(Starter::new(StarterParts {
-            runtime: Arc::clone(&runtime),
-            gateway: Gateway::new().map_err(StartError::Gateway)?,
-            slots,
-            epoch: Epoch::random(),
-            supervisor,
-            settings: config.sandbox.clone(),
-            start_limit: config.runtime.start_limit,
-            reaper: reaper.clone(),
-            metrics: metrics.clone(),
-        }));
-        let census = Census::new(config.pool.cap);
-        let metrics = metrics.clone();
-        Ok(Self { runtime, starter, recipes, census, reaper, workspaces, house, reaper_stop, metrics })
-    }
-
-    /// Who the engine is.
-    ///
-    /// # Errors
-    /// It doesn't answer.
-    pub async fn facts(&self) -> Result<EngineFacts, StartError> {
-        self.runtime.engine().await.map_err(StartError::Runtime)
-    }
-
-    /// Clears what a former run left: containers, then slots, workspaces going home.
-    ///
-    /// # Errors
-    /// The engine's trouble.
-    pub async fn clear_leftovers(&self) -> Result<(), StartError> {
-        leftovers::clear(&*self.runtime, &self.census, &self.house, &self.workspaces).await
-    }
-
-    /// Proves engine, mounts and link with one throw-away sandbox of the first template whose image is there.
-    ///
-    /// # Errors
-    /// A sentence with its remedy.
-    pub async fn prove(&self) -> Result<Proven, StartError> {
-        let mut missing = None;
-        for recipe in &self.recipes {
-            match self.runtime.resolve_image(&recipe.template.image).await {
-                Ok(_) => {
-                    let slot = SlotId::random();
-                    let entry = self.census.admit(&recipe.name, &slot).ok_or_else(no_room)?;
-                    let proof = self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof)?;
-                    let expected = Expectations {
-                        kind: self.runtime.kind(),
-                        owner: self.runtime.owner(),
-                        limits: recipe.template.limits.clone(),
-                        home: recipe.template.home.clone(),
-                    };
-                    return Ok(Proven { proof, expected });
-                }
-                Err(error) => missing = Some(error),
-            }
-        }
-        Err(missing.map_or_else(|| StartError::Setting("there are no templates".to_owned()), StartError::Runtime))
-    }
-
-    /// Waits until everything handed to the reaper is destroyed, but not longer than the deadline.
-    pub async fn close(&self) {
-        if timeout(DESTROY_DEADLINE, self.reaper.drained()).await.is_err() {
-            warn!("not all sandboxes could be destroyed in time; the next start destroys them");
-        }
-        self.reaper_stop.cancel();
-    }
-}
-
-/// What the throw-away sandbox showed, and what was expected of it.
-#[derive(Debug)]
-pub struct Proven {
-    /// What it showed.
-    pub proof: Proof,
-    /// What was asked for.
-    pub expected: Expectations,
-}
-
-impl Proven {
-    /// A row for everything that was asked for.
-    #[must_use]
-    pub fn verdicts(&self) -> Vec<Row> {
-        let Proof { engine, differences, report } = &self.proof;
-        verdict::verdicts(engine, differences, report, &self.expected)
-    }
-
-    fn judge(&self) -> Result<(), StartError> {
-        verdict::refusal(&self.verdicts()).map_or(Ok(()), |holes| Err(StartError::NotHardened(holes)))
-    }
 }
 
 /// A server that is built and has its addresses, but serves nobody yet.
@@ -319,7 +182,7 @@ impl App {
         info!("stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
-        if timeout(DESTROY_DEADLINE, self.service.end_sessions()).await.is_err() {
+        if timeout(STOP_DEADLINE, self.service.end_sessions()).await.is_err() {
             warn!("not all sessions ended in time");
         }
         doors_stop.cancel();
@@ -348,10 +211,6 @@ impl App {
             metrics.render()
         })
     }
-}
-
-fn no_room() -> StartError {
-    StartError::Setting("pool.cap: there is no room for a single sandbox".to_owned())
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

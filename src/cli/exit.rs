@@ -16,7 +16,8 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 }
 
 fn number(error: &anyhow::Error) -> u8 {
-    if error.is::<ConfigError>() || error.is::<TelemetryError>() {
+    let setting = matches!(error.downcast_ref(), Some(StartError::Setting(_)));
+    if setting || error.is::<ConfigError>() || error.is::<TelemetryError>() {
         CONFIGURATION
     } else if error.is::<StartError>() {
         UNAVAILABLE

@@ -1,0 +1,163 @@
+//! Everything below the doors: enough to make sandboxes and to prove that they are what we ask for.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+use super::{
+    STOP_DEADLINE,
+    house::{House, StartError},
+    leftovers, program,
+};
+use crate::{
+    config::{Config, RuntimeChoice},
+    gateway::Gateway,
+    ids::{Epoch, SlotId, TemplateName},
+    runtime::{EngineFacts, Runtime, docker::Docker, process::Process},
+    sandbox::{
+        census::Census,
+        lifecycle::{Reaper, Recipe, Starter, prove::Proof, start::StarterParts},
+        slot::Slots,
+        verdict::{self, Expectations, Row},
+    },
+    telemetry::Metrics,
+    workspace::Workspaces,
+};
+
+/// Everything below the doors: enough to make sandboxes.
+pub struct Engine {
+    /// The runtime.
+    pub runtime: Arc<dyn Runtime>,
+    pub(super) starter: Arc<Starter>,
+    pub(super) recipes: Vec<Recipe>,
+    pub(super) census: Arc<Census>,
+    reaper: Reaper,
+    pub(super) workspaces: Arc<Workspaces>,
+    pub(super) house: House,
+    /// Ends the reaper.
+    reaper_stop: CancellationToken,
+    pub(super) metrics: Metrics,
+}
+
+impl Engine {
+    /// Opens the state folder and the runtime. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub fn open(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
+        let house = House::open(config)?;
+        let runtime: Arc<dyn Runtime> = match config.runtime.kind {
+            RuntimeChoice::Docker => {
+                Arc::new(Docker::connect(&config.runtime, house.instance.clone()).map_err(StartError::Runtime)?)
+            }
+            RuntimeChoice::Process => Arc::new(Process::new()),
+        };
+        let static_needed = config.runtime.kind == RuntimeChoice::Docker;
+        let supervisor = program::install(config.sandbox.supervisor.as_deref(), &house.dir, static_needed)?;
+        let reaper_stop = CancellationToken::new();
+        let reaper = Reaper::spawn(Arc::clone(&runtime), reaper_stop.clone());
+        let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
+        let workspaces = Workspaces::open(&house.dir).map_err(|source| house.fault("workspaces", source))?;
+        let agents = TaskTracker::new();
+        let recipes = config.templates.iter().map(|(name, template)| {
+            let name = TemplateName::parse(name)
+                .map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
+            Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents)
+                .map_err(|source| StartError::Setting(source.to_string()))
+        });
+        let recipes = recipes.collect::<Result<Vec<_>, _>>()?;
+        let starter = Arc::new(Starter::new(StarterParts {
+            runtime: Arc::clone(&runtime),
+            gateway: Gateway::new().map_err(StartError::Gateway)?,
+            slots,
+            epoch: Epoch::random(),
+            supervisor,
+            settings: config.sandbox.clone(),
+            start_limit: config.runtime.start_limit,
+            reaper: reaper.clone(),
+            metrics: metrics.clone(),
+        }));
+        let census = Census::new(config.pool.cap);
+        let metrics = metrics.clone();
+        Ok(Self { runtime, starter, recipes, census, reaper, workspaces, house, reaper_stop, metrics })
+    }
+
+    /// Who the engine is.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    pub async fn facts(&self) -> Result<EngineFacts, StartError> {
+        self.runtime.engine().await.map_err(StartError::Runtime)
+    }
+
+    /// Clears what a former run left: containers, then slots, workspaces going home.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    pub async fn clear_leftovers(&self) -> Result<(), StartError> {
+        leftovers::clear(&*self.runtime, &self.census, &self.house, &self.workspaces).await
+    }
+
+    /// Proves engine, mounts and link with one throw-away sandbox of the first template whose image is there.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub async fn prove(&self) -> Result<Proven, StartError> {
+        let mut missing = None;
+        for recipe in &self.recipes {
+            match self.runtime.resolve_image(&recipe.template.image).await {
+                Ok(_) => {
+                    let slot = SlotId::random();
+                    let entry = self.census.admit(&recipe.name, &slot).ok_or_else(no_room)?;
+                    let proof = self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof)?;
+                    let expected = Expectations {
+                        kind: self.runtime.kind(),
+                        owner: self.runtime.owner(),
+                        limits: recipe.template.limits.clone(),
+                        home: recipe.template.home.clone(),
+                    };
+                    return Ok(Proven { proof, expected });
+                }
+                Err(error) => missing = Some(error),
+            }
+        }
+        Err(missing.map_or_else(|| StartError::Setting("there are no templates".to_owned()), StartError::Runtime))
+    }
+
+    /// Waits until everything handed to the reaper is destroyed, but not longer than the deadline.
+    pub async fn close(&self) {
+        if timeout(STOP_DEADLINE, self.reaper.drained()).await.is_err() {
+            warn!("not all sandboxes could be destroyed in time; the next start destroys them");
+        }
+        self.reaper_stop.cancel();
+    }
+}
+
+/// What the throw-away sandbox showed, and what was expected of it.
+#[derive(Debug)]
+pub struct Proven {
+    /// What it showed.
+    pub proof: Proof,
+    /// What was asked for.
+    pub expected: Expectations,
+}
+
+impl Proven {
+    /// A row for everything that was asked for.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<Row> {
+        let Proof { engine, differences, report } = &self.proof;
+        verdict::verdicts(engine, differences, report, &self.expected)
+    }
+
+    /// Refuses to serve when it isn't.
+    pub(super) fn judge(&self) -> Result<(), StartError> {
+        verdict::refusal(&self.verdicts()).map_or(Ok(()), |holes| Err(StartError::NotHardened(holes)))
+    }
+}
+
+fn no_room() -> StartError {
+    StartError::Setting("pool.cap: there is no room for a single sandbox".to_owned())
+}
