@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -162,7 +162,8 @@ fn take_home(slot: &Slot, home: &Path) -> Result<(), WorkspaceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
         Ok(entry) if !entry.is_dir() => return Err(failed(io::Error::other("it is not a folder any more"))),
-        Ok(_) => {
+        Ok(entry) => {
+            give_back_our_rights(&inside, &entry).map_err(failed)?;
             if let Some(parent) = home.parent() {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
             }
@@ -170,6 +171,16 @@ fn take_home(slot: &Slot, home: &Path) -> Result<(), WorkspaceError> {
         }
     }
     slot.clear_belongs_to().map_err(failed)
+}
+
+/// Moving a folder to another parent changes its `..`: whoever isn't root needs the right to write to the folder itself, which its
+/// agent, being the same user then, may have taken away.
+fn give_back_our_rights(inside: &Path, entry: &fs::Metadata) -> io::Result<()> {
+    let mode = entry.permissions().mode();
+    if mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    fs::set_permissions(inside, fs::Permissions::from_mode(mode | 0o700))
 }
 
 /// One path component for a user: the id itself where that is safe, else its digest.
@@ -257,6 +268,20 @@ mod tests {
             found.remove().expect("removed");
         }
         assert!(house.hold("https://id.example/alice", "notes").expect("free").exists());
+    }
+
+    #[test]
+    fn a_folder_that_its_agent_closed_comes_home_all_the_same() {
+        let house = house();
+        let slot = house.slot();
+        let hold = house.hold("alice", "notes").expect("free");
+        hold.move_in(&slot).expect("claimed");
+        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
+        fs::set_permissions(slot.workspace(), fs::Permissions::from_mode(0o555)).expect("closed");
+        hold.move_back(&slot).expect("moved back");
+        assert!(hold.exists());
+        let mode = fs::metadata(&hold.home).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "what others may do is the agent's affair");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! so the agent, which can reach the socket too, can't play the supervisor. After the first connection one task owns the link:
 //!
 //! ```text
-//!            Hello               broken                     relink_timeout
+//!            Hello               broken                     relink_timeout, or its first process ended
 //!  waiting ─────────▶ linked ◀─────────────▶ waiting again ────────────────▶ Lost
 //!                        │       Hello
 //!                        └── Exited, all output delivered and taken: Goodbye, the end

@@ -62,3 +62,19 @@ async fn an_agent_without_memory_left_ends_its_session_truthfully() {
     }
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_somebody_removes_ends_its_session_without_waiting_for_the_link() {
+    // A link may take an hour to come back: the end must be known from the container's own death.
+    let settings = Settings::new().shell().set("templates.shell", "warm", "0");
+    let house = House::start(settings.set("sandbox", "relink_timeout", "\"1h\"")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let events = alice.events(&session, 0).await;
+    let containers = house.engine().containers(&house.instance).await;
+    assert_eq!(containers.len(), 1, "{containers:?}");
+    house.engine().remove(&containers[0].id).await;
+    let last = events.rest().await.pop().expect("there are events");
+    assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("sandbox_lost")), "{last:?}");
+    house.stop().await;
+}
