@@ -1,7 +1,8 @@
 //! The warmer: keeps the stock full, in the background, in nobody's request.
 //!
 //! It starts as many sandboxes as are missing (warm target plus callers who wait, less those ready and starting), as far as the cap
-//! allows. After a failure it pauses, longer each time, with jitter; the pause ends early for nobody. It ends with its token, and
+//! allows. While stock is left it waits a moment before it replaces what was taken: the replacement's boot would compete with the first
+//! token of the session that was just opened. After a failure it pauses, longer each time, with jitter; the pause ends early for nobody. It ends with its token, and
 //! whatever it was starting goes to the reaper.
 
 use std::{sync::Arc, time::Duration};
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -31,6 +32,8 @@ use crate::{
 
 /// How often the stock is looked through for agents that died.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How long a start lets whoever has just been served go first, while nobody waits and something is left in stock.
+const COURTESY: Duration = Duration::from_millis(150);
 
 /// What a warmer works with.
 pub struct Plan {
@@ -108,7 +111,11 @@ fn start_missing(plan: &Plan, starts: &mut JoinSet<Result<Sandbox, StartFailure>
         let slot = SlotId::random();
         let Some(entry) = plan.census.admit(&plan.recipe.name, &slot) else { return };
         let (starter, recipe) = (Arc::clone(&plan.starter), plan.recipe.clone());
-        starts.spawn(async move { starter.start(&recipe, &slot, entry).await });
+        let pause = if plan.stock.waiting() == 0 && !plan.stock.is_empty() { COURTESY } else { Duration::ZERO };
+        starts.spawn(async move {
+            sleep(pause).await;
+            starter.start(&recipe, &slot, entry).await
+        });
     }
 }
 
