@@ -2,7 +2,8 @@
 //!
 //! Start: folders and lock → engine answers → leftovers of a former run are cleared → one throw-away sandbox proves engine, mounts and link →
 //! pools → doors. A step that fails ends the start with a sentence that names the remedy; nothing is served on assumptions.
-//! Stop: no new work → sessions end (`shutdown`) → doors drain → stock is destroyed → telemetry is flushed by the caller. Each under a deadline.
+//! Stop: no new work, who waits is told → sessions end (`shutdown`), stock is destroyed → doors drain → all sandboxes are gone → telemetry is
+//! flushed by the caller. Each under a deadline.
 
 mod engine;
 mod house;
@@ -98,7 +99,10 @@ impl App {
         let facts = engine.facts().await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         engine.clear_leftovers().await?;
-        engine.prove().await?.judge()?;
+        if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
+            engine.close().await;
+            return Err(error);
+        }
         info!("one throw-away sandbox proved engine, mounts and link");
 
         let background = CancellationToken::new();
@@ -182,14 +186,14 @@ impl App {
         info!("stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
+        for pool in self.pools.values() {
+            pool.close();
+        }
         if timeout(STOP_DEADLINE, self.service.end_sessions()).await.is_err() {
             warn!("not all sessions ended in time");
         }
         doors_stop.cancel();
         serving.wait().await;
-        for pool in self.pools.values() {
-            pool.close();
-        }
         self.engine.close().await;
         info!("stopped");
         Ok(())

@@ -120,9 +120,15 @@ impl Slot {
     }
 
     /// Where the workspace goes back to, if it is a user's.
-    #[must_use]
-    pub fn belongs_to(&self) -> Option<PathBuf> {
-        fs::read_link(self.dir.join(BELONGS_TO)).ok()
+    ///
+    /// # Errors
+    /// It can't be told; the workspace is then somebody's.
+    pub fn belongs_to(&self) -> io::Result<Option<PathBuf>> {
+        match fs::read_link(self.dir.join(BELONGS_TO)) {
+            Ok(home) => Ok(Some(home)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the user's workspace out of the slot's care: it was moved home.
@@ -141,7 +147,7 @@ impl Slot {
     /// # Errors
     /// A workspace is still here, or the file system says no.
     pub fn remove(&self) -> io::Result<()> {
-        if self.belongs_to().is_some() && self.workspace().exists() {
+        if self.belongs_to()?.is_some() && self.workspace().try_exists()? {
             return Err(io::Error::other("a workspace is still in the slot"));
         }
         match fs::remove_dir_all(&self.dir) {
@@ -232,6 +238,6 @@ mod tests {
         let found = slots.list().expect("listed");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id(), slot.id());
-        assert_eq!(found[0].belongs_to().as_deref(), Some(Path::new("/home/of/it")));
+        assert_eq!(found[0].belongs_to().expect("told").as_deref(), Some(Path::new("/home/of/it")));
     }
 }

@@ -62,11 +62,10 @@ impl Service {
 /// A pool is in trouble when it should have stock and has none. Says which phase failed, not in whose words: this is for everybody.
 fn trouble(pool: &Pool) -> Option<String> {
     let figures = pool.figures();
-    let busy = figures.counts.leased + figures.counts.ending >= figures.cap;
-    if figures.target == 0 || figures.counts.ready > 0 || busy {
+    if figures.target == 0 || figures.counts.ready > 0 || figures.full {
         return None;
     }
-    let why = figures.failures.first().map_or_else(
+    let why = figures.failing.map_or_else(
         || "sandboxes are being started".to_owned(),
         |failure| {
             let who = match failure.kind {
