@@ -3,7 +3,7 @@
 //! Each slot has one unix socket, and the socket *is* the identity: whoever speaks on it is the agent of that slot, so the lease
 //! bound to the slot says whose key is used. Without a lease every request is refused. Only the model endpoint's host and paths
 //! can be reached; the key is put in on this side and never enters the sandbox. Bodies are streamed both ways; token counts
-//! are read from the answers as they pass.
+//! are read from the answers as they pass. Only a model's errors are gathered first: some repeat the key, and it is taken out.
 //!
 //! | file | noun |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `slot` | one socket, its binding, its connections |
 //! | `proxy` | one request, start to answer |
 //! | `headers`, `body` | what crosses, and at what pace |
+//! | `redaction` | the key out of what a model says about it |
 //! | `metering`, `lease` | counts in an answer; reports to the session |
 //! | `refusal` | the answers that are ours |
 //! | `upstream` | connections to the model |
@@ -21,6 +22,7 @@ mod headers;
 mod lease;
 mod metering;
 mod proxy;
+mod redaction;
 mod refusal;
 mod slot;
 mod upstream;

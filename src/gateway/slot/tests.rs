@@ -168,6 +168,44 @@ async fn a_model_that_does_not_answer_or_falls_silent_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_model_that_repeats_the_key_in_its_refusal_is_not_repeated() {
+    let model = Model::start(model::refuse_and_repeat_the_key).await;
+    let house = House::bound(&model.url());
+    let (status, text) = house.ask(json_request(PATH, "{}")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(!text.contains(CANARY), "{text}");
+    assert!(text.contains("Consumer 'api_key:(hidden)' has been suspended."), "the rest is the model's own: {text}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_searched_for_the_key_is_replaced() {
+    let short = Duration::from_millis(100);
+    let deadlines = Deadlines { head: Duration::from_secs(10), idle: short };
+    let endless = Model::start(|_, _| async {
+        let (_, body) = model::pieces(1024, 1024 * 1024);
+        Response::builder().status(500).body(body).expect("an answer")
+    });
+    let encoded = Model::start(|_, _| async {
+        let answer = Response::builder().status(429).header("content-encoding", "br");
+        answer.body(model::whole("unreadable")).expect("an answer")
+    });
+    let silent = Model::start(|request, seen| async {
+        let mut answer = model::one_piece_then_silence(request, seen).await;
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    });
+    for (model, code, name) in [
+        (endless.await, 502, "UNAVAILABLE"),
+        (encoded.await, 502, "UNAVAILABLE"),
+        (silent.await, 504, "DEADLINE_EXCEEDED"),
+    ] {
+        let house = House::with(&model.url(), deadlines);
+        house.slot.bind(house.binding.clone());
+        assert_refused(house.ask(json_request(PATH, "{}")).await, code, name);
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_no_header_value_is_told() {
     let mut house = House::new("http://127.0.0.1:1");
     house.binding.key = Some(ModelKey(Arc::new(SecretString::from("a\r\nb"))));
