@@ -13,6 +13,7 @@
 //! | `headers`, `body` | what crosses, and at what pace |
 //! | `redaction` | the key out of what a model says about it |
 //! | `metering`, `lease` | counts in an answer; reports to the session |
+//! | `tally` | what became of a request, counted |
 //! | `refusal` | the answers that are ours |
 //! | `upstream` | connections to the model |
 
@@ -25,6 +26,7 @@ mod proxy;
 mod redaction;
 mod refusal;
 mod slot;
+mod tally;
 mod upstream;
 
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
@@ -32,7 +34,10 @@ use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
-use crate::ids::{SessionId, UserId};
+use crate::{
+    ids::{SessionId, UserId},
+    telemetry::Metrics,
+};
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use slot::SlotGateway;
@@ -115,16 +120,18 @@ impl Default for Deadlines {
 pub struct Gateway {
     upstream: upstream::Upstream,
     deadlines: Deadlines,
+    metrics: Metrics,
 }
 
 impl Gateway {
-    /// Reads the machine's root certificates; connects to nothing yet. Without any certificate plain http still works.
+    /// Reads the machine's root certificates; connects to nothing yet. Without any certificate plain http still works. Every call is
+    /// counted in `metrics`.
     ///
     /// # Errors
     /// [`GatewayError::Tls`].
-    pub fn new() -> Result<Self, GatewayError> {
+    pub fn new(metrics: Metrics) -> Result<Self, GatewayError> {
         let upstream = upstream::connect().map_err(|source| GatewayError::Tls { source })?;
-        Ok(Self { upstream, deadlines: Deadlines::default() })
+        Ok(Self { upstream, deadlines: Deadlines::default(), metrics })
     }
 
     /// Listens on a slot's socket, which everyone may write to: its folder has to be private. Every request is refused until

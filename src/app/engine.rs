@@ -64,13 +64,13 @@ impl Engine {
         let recipes = config.templates.iter().map(|(name, template)| {
             let name = TemplateName::parse(name)
                 .map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
-            Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents)
+            Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents, metrics)
                 .map_err(|source| StartError::Setting(source.to_string()))
         });
         let recipes = recipes.collect::<Result<Vec<_>, _>>()?;
         let starter = Arc::new(Starter::new(StarterParts {
             runtime: Arc::clone(&runtime),
-            gateway: Gateway::new().map_err(StartError::Gateway)?,
+            gateway: Gateway::new(metrics.clone()).map_err(StartError::Gateway)?,
             slots,
             epoch: Epoch::random(),
             supervisor,

@@ -19,7 +19,9 @@ use super::{
     redaction,
     refusal::Refusal,
     slot::Shared,
+    tally::Tally,
 };
+use crate::telemetry::labels::GatewayOutcome;
 
 /// Largest error of a model that is passed on, in bytes; the real ones have about 1,000.
 const ERROR_BYTES: usize = 64 * 1024;
@@ -29,9 +31,19 @@ pub(super) type AnswerBody = Either<Full<bytes::Bytes>, Download>;
 
 /// Answers one request of the slot's agent.
 pub(super) async fn answer(slot: Arc<Shared>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
-    Ok(forward(&slot, request)
-        .await
-        .unwrap_or_else(|refusal| refusal.answer().map(|text| Either::Left(Full::new(text)))))
+    let tally = Tally::new(slot.gateway().metrics.clone());
+    let mut answer = match forward(&slot, request).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            tally.end(refusal.outcome());
+            return Ok(refusal.answer().map(|text| Either::Left(Full::new(text))));
+        }
+    };
+    match answer.body_mut() {
+        Either::Left(_error) => tally.end(GatewayOutcome::ModelError),
+        Either::Right(download) => download.count(tally),
+    }
+    Ok(answer)
 }
 
 async fn forward(slot: &Shared, request: Request<Incoming>) -> Result<Response<AnswerBody>, Refusal> {

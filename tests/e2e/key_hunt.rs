@@ -83,6 +83,8 @@ async fn a_model_that_repeats_the_key_in_its_refusal_does_not_give_it_away() {
         search_folder(&house.state(), canary);
         canary.assert_not_in("the log", &house.log());
     }
+    let metrics = house.operator().get("/metrics").await.body;
+    assert!(String::from_utf8_lossy(&metrics).contains("greenroom_gateway_requests_total{outcome=\"model_error\"} "));
     house.stop().await;
 }
 
