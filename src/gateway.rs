@@ -40,6 +40,7 @@ use crate::{
 };
 
 pub use endpoint::{Endpoint, EndpointError};
+pub(crate) use slot::CONNECTIONS as CONNECTIONS_PER_SLOT;
 pub use slot::SlotGateway;
 
 /// Usage reports that may wait for a session's driver; past that they are summed up, never lost.
