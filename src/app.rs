@@ -5,6 +5,7 @@
 //! Stop: no new work, who waits is told → sessions end (`shutdown`), stock is destroyed → doors drain → all sandboxes are gone → telemetry is
 //! flushed by the caller. Each under a deadline.
 
+mod descriptors;
 mod engine;
 mod house;
 mod leftovers;
@@ -26,7 +27,7 @@ pub use engine::{Engine, Proven};
 pub use house::StartError;
 
 use crate::{
-    config::{Config, RuntimeChoice},
+    config::{Config, RuntimeChoice, Server},
     doors,
     gateway::ModelKey,
     identity::Authenticator,
@@ -77,7 +78,8 @@ impl App {
     ///
     /// # Errors
     /// A sentence with its remedy.
-    pub async fn build(config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
+    pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
+        config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
         let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
         if let Some((user, token)) = extras.dev_token {
             authenticator = authenticator.with_token(user, &token);
@@ -177,7 +179,8 @@ impl App {
         let operator_door = doors::admin_app(self.metrics_text());
         let serving = TaskTracker::new();
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
-        serving.spawn(doors::serve(operators, operator_door, settings.clone(), doors_stop.clone()));
+        let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
+        serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
         serving.close();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");

@@ -235,10 +235,19 @@ impl Drop for House {
 
 /// A model stub in this process; it ends with the test.
 pub async fn model(required_key: Option<&str>) -> SocketAddr {
+    let require_key = required_key.map(|key| key.to_owned().into());
+    model_with(model_stub::Options { require_key, ..model_stub::Options::default() }).await
+}
+
+/// A model stub that refuses every key and repeats it in the refusal.
+pub async fn model_that_repeats_keys() -> SocketAddr {
+    let require_key = Some("a key that nobody has".to_owned().into());
+    model_with(model_stub::Options { require_key, echo_key: true, ..model_stub::Options::default() }).await
+}
+
+async fn model_with(options: model_stub::Options) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
     let address = listener.local_addr().expect("a listener has an address");
-    let require_key = required_key.map(|key| key.to_owned().into());
-    let options = model_stub::Options { require_key, ..model_stub::Options::default() };
     tokio::spawn(model_stub::serve(listener, options, std::future::pending()));
     address
 }
