@@ -163,10 +163,14 @@ impl House {
         }
     }
 
-    /// Waits until the server is ready (again): a ready server has stock.
+    /// Waits until every pool is full (again).
     pub async fn stocked(&self) {
-        let look = async || (self.visitor().get("/readyz").await.status == 200).then_some(());
-        until("/readyz says 200", START, look).await;
+        let full = async || {
+            let pools = self.alice().get_json("/v1/pools").await;
+            let pools = pools["items"].as_array().expect("a list of pools");
+            pools.iter().all(|pool| pool["warm"] == pool["target"]).then_some(())
+        };
+        until("all pools are full", START, full).await;
     }
 
     pub fn engine(&self) -> &Engine {
