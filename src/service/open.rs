@@ -135,10 +135,12 @@ impl Service {
                 .await?;
         }
         if let Some(mode) = request.mode.clone() {
-            ask(&mut agent, &mut early, |reply| AgentCommand::SetMode { mode, reply }).await?;
+            let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetMode { mode, reply }).await;
+            told.map_err(|error| unfit("mode", error))?;
         }
         if let Some(model) = request.model.clone() {
-            ask(&mut agent, &mut early, |reply| AgentCommand::SetModel { model, reply }).await?;
+            let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetModel { model, reply }).await;
+            told.map_err(|error| unfit("model", error))?;
         }
         let agent_time = clock.elapsed();
 
@@ -251,20 +253,30 @@ fn capped(asked: Option<Duration>, configured: Duration) -> Duration {
     asked.map_or(configured, |asked| asked.min(configured))
 }
 
+/// An agent that refuses what the caller chose has been asked for the wrong thing; anything else is its own failure.
+fn unfit(field: &str, error: AgentError) -> Problem {
+    match error {
+        AgentError::Refused { message, .. } => {
+            Problem::new(Code::InvalidRequest, format!("{field}: the agent refused it: {message}"))
+        }
+        error => error.into(),
+    }
+}
+
 /// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own. The answer is behind
 /// whatever the agent says before it, so that is taken meanwhile and kept for the session.
 async fn ask(
     agent: &mut Agent,
     early: &mut EarlyEvents,
     command: impl FnOnce(oneshot::Sender<Result<(), AgentError>>) -> AgentCommand,
-) -> Result<(), Problem> {
+) -> Result<(), AgentError> {
     let (reply, mut answer) = oneshot::channel();
     let lost = || AgentError::Lost("the agent's task ended".to_owned());
     agent.commands.send(command(reply)).await.map_err(|_| lost())?;
     loop {
         tokio::select! {
             biased;
-            answer = &mut answer => return Ok(answer.map_err(|_| lost())??),
+            answer = &mut answer => return answer.map_err(|_| lost())?,
             Some(said) = agent.events.recv() => early.keep(said),
         }
     }
