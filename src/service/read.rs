@@ -164,18 +164,12 @@ impl Service {
     #[must_use]
     pub fn me(&self, caller: &Caller) -> MeView {
         let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
-        let mut usage = UsageView::default();
-        for session in self.registry.of(&caller.user) {
-            let Tokens { input, output } = session.with_status(|status| status.tokens);
-            usage.input_tokens += input;
-            usage.output_tokens += output;
-        }
         MeView {
             user: caller.user.to_string(),
             sessions: self.limits.sessions(&caller.user),
             opens: (opens.remaining, opens.quota),
             prompts: (prompts.remaining, prompts.quota),
-            usage,
+            usage: UsageView::of(self.registry.spent(&caller.user)),
         }
     }
 }
