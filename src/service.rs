@@ -21,7 +21,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use read::EventReader;
+pub use read::{EventBatch, EventReader, PAGE_MAX};
 
 use crate::{
     config,
