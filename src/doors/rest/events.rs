@@ -88,8 +88,8 @@ impl Events {
         /// Begin after the event with this number. 0: at the beginning.
         #[oai(default)]
         after: Query<u64>,
-        /// For a page: how many events it may have.
-        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "1000")))]
+        /// For a page: how many events it may have. It has fewer when they are large: go on after `next_after` until a page is empty.
+        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "256")))]
         limit: Query<usize>,
         /// For a page: wait up to this many seconds for the first event.
         #[oai(default, validator(maximum(value = "30")))]
