@@ -18,11 +18,14 @@ FROM ${BASE}
 # The roots that TLS to the model API needs.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/ /usr/local/bin/
-# Not root. The user needs the group of the engine's socket: `--group-add $(stat -c %g /var/run/docker.sock)`. A server that isn't
-# root can't give files away, so sandboxes then run as this uid too.
+# Without compose, `docker run` needs all that docker-compose.yml says and why: `-p 127.0.0.1:8080:8080`, `--pid host`, the engine's
+# socket (`-v /var/run/docker.sock:/var/run/docker.sock --group-add $(stat -c %g /var/run/docker.sock)`), and the state folder under its own
+# path, owned by 10001 (`-v /var/lib/greenroom:/var/lib/greenroom`).
+# Not root. A server that isn't root can't give files away, so sandboxes then run as this uid too.
 USER 10001:10001
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
-    GREENROOM__SANDBOX__SUPERVISOR=/usr/local/bin/greenroom-supervisor
+    GREENROOM__SANDBOX__SUPERVISOR=/usr/local/bin/greenroom-supervisor \
+    GREENROOM__SERVER__ADDRESS=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["greenroom", "healthcheck"]
 ENTRYPOINT ["greenroom"]

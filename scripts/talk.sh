@@ -2,6 +2,9 @@
 # How the scripts talk: what is being done, how long it took, and one clear sentence when it can't be done.
 # Sourced, from the top folder of the project.
 
+# Behind plain `su` the path is that of whoever called it, without the folders that dpkg, debootstrap and dockerd need.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
 # fail SENTENCE: the fault and its remedy.

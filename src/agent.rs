@@ -5,6 +5,7 @@
 //! when the agent does, when the command side is dropped, or when the agent breaks a limit, and its last event says which.
 
 pub mod acp;
+mod early;
 #[cfg(test)]
 mod fake;
 mod framing;
@@ -18,12 +19,16 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+pub use early::EarlyEvents;
+
 use crate::sandbox::pipes::{AgentExit, AgentPipes, Stream};
 
 /// Events an agent may be ahead of its session's driver.
 pub const EVENT_CAPACITY: usize = 256;
-/// Commands that may wait for an agent.
-pub const COMMAND_CAPACITY: usize = 8;
+/// Permissions an agent may have open at once; further requests are answered `cancelled`.
+pub const OPEN_PERMISSIONS: usize = 64;
+/// Commands that may wait for an agent: an answer to each open permission, and what else a driver may say meanwhile.
+pub const COMMAND_CAPACITY: usize = OPEN_PERMISSIONS + 8;
 
 /// What a protocol must know to boot an agent.
 #[derive(Debug, Clone)]

@@ -2,8 +2,10 @@
 //!
 //! Start: folders and lock → engine answers → leftovers of a former run are cleared → one throw-away sandbox proves engine, mounts and link →
 //! pools → doors. A step that fails ends the start with a sentence that names the remedy; nothing is served on assumptions.
-//! Stop: no new work → sessions end (`shutdown`) → doors drain → stock is destroyed → telemetry is flushed by the caller. Each under a deadline.
+//! Stop: no new work, who waits is told → sessions end (`shutdown`), stock is destroyed → doors drain → all sandboxes are gone → telemetry is
+//! flushed by the caller. Each under a deadline.
 
+mod descriptors;
 mod engine;
 mod house;
 mod leftovers;
@@ -25,7 +27,7 @@ pub use engine::{Engine, Proven};
 pub use house::StartError;
 
 use crate::{
-    config::{Config, RuntimeChoice},
+    config::{Config, RuntimeChoice, Server},
     doors,
     gateway::ModelKey,
     identity::Authenticator,
@@ -76,7 +78,8 @@ impl App {
     ///
     /// # Errors
     /// A sentence with its remedy.
-    pub async fn build(config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
+    pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
+        config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
         let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
         if let Some((user, token)) = extras.dev_token {
             authenticator = authenticator.with_token(user, &token);
@@ -98,7 +101,10 @@ impl App {
         let facts = engine.facts().await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         engine.clear_leftovers().await?;
-        engine.prove().await?.judge()?;
+        if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
+            engine.close().await;
+            return Err(error);
+        }
         info!("one throw-away sandbox proved engine, mounts and link");
 
         let background = CancellationToken::new();
@@ -173,7 +179,8 @@ impl App {
         let operator_door = doors::admin_app(self.metrics_text());
         let serving = TaskTracker::new();
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
-        serving.spawn(doors::serve(operators, operator_door, settings.clone(), doors_stop.clone()));
+        let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
+        serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
         serving.close();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
@@ -182,14 +189,14 @@ impl App {
         info!("stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
+        for pool in self.pools.values() {
+            pool.close();
+        }
         if timeout(STOP_DEADLINE, self.service.end_sessions()).await.is_err() {
             warn!("not all sessions ended in time");
         }
         doors_stop.cancel();
         serving.wait().await;
-        for pool in self.pools.values() {
-            pool.close();
-        }
         self.engine.close().await;
         info!("stopped");
         Ok(())

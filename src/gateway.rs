@@ -3,7 +3,7 @@
 //! Each slot has one unix socket, and the socket *is* the identity: whoever speaks on it is the agent of that slot, so the lease
 //! bound to the slot says whose key is used. Without a lease every request is refused. Only the model endpoint's host and paths
 //! can be reached; the key is put in on this side and never enters the sandbox. Bodies are streamed both ways; token counts
-//! are read from the answers as they pass.
+//! are read from the answers as they pass. Only a model's errors are gathered first: some repeat the key, and it is taken out.
 //!
 //! | file | noun |
 //! |---|---|
@@ -11,7 +11,9 @@
 //! | `slot` | one socket, its binding, its connections |
 //! | `proxy` | one request, start to answer |
 //! | `headers`, `body` | what crosses, and at what pace |
+//! | `redaction` | the key out of what a model says about it |
 //! | `metering`, `lease` | counts in an answer; reports to the session |
+//! | `tally` | what became of a request, counted |
 //! | `refusal` | the answers that are ours |
 //! | `upstream` | connections to the model |
 
@@ -21,8 +23,10 @@ mod headers;
 mod lease;
 mod metering;
 mod proxy;
+mod redaction;
 mod refusal;
 mod slot;
+mod tally;
 mod upstream;
 
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
@@ -30,9 +34,13 @@ use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
-use crate::ids::{SessionId, UserId};
+use crate::{
+    ids::{SessionId, UserId},
+    telemetry::Metrics,
+};
 
 pub use endpoint::{Endpoint, EndpointError};
+pub(crate) use slot::CONNECTIONS as CONNECTIONS_PER_SLOT;
 pub use slot::SlotGateway;
 
 /// Usage reports that may wait for a session's driver; past that they are summed up, never lost.
@@ -113,16 +121,18 @@ impl Default for Deadlines {
 pub struct Gateway {
     upstream: upstream::Upstream,
     deadlines: Deadlines,
+    metrics: Metrics,
 }
 
 impl Gateway {
-    /// Reads the machine's root certificates; connects to nothing yet. Without any certificate plain http still works.
+    /// Reads the machine's root certificates; connects to nothing yet. Without any certificate plain http still works. Every call is
+    /// counted in `metrics`.
     ///
     /// # Errors
     /// [`GatewayError::Tls`].
-    pub fn new() -> Result<Self, GatewayError> {
+    pub fn new(metrics: Metrics) -> Result<Self, GatewayError> {
         let upstream = upstream::connect().map_err(|source| GatewayError::Tls { source })?;
-        Ok(Self { upstream, deadlines: Deadlines::default() })
+        Ok(Self { upstream, deadlines: Deadlines::default(), metrics })
     }
 
     /// Listens on a slot's socket, which everyone may write to: its folder has to be private. Every request is refused until

@@ -39,6 +39,14 @@ fn random_hex() -> String {
     })
 }
 
+/// A number from 0 to 1, to spread what would otherwise happen all at once.
+#[must_use]
+pub fn random_fraction() -> f64 {
+    let mut bytes = [0_u8; 4];
+    getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*

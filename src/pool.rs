@@ -10,9 +10,10 @@
 //! so a caller who hangs up at any await leaves nothing behind: a sandbox is either still in stock, or in the dropped future's
 //! hands, whose drop posts it to the reaper. A used sandbox never comes back: a lease ends by taking the object out of deadpool.
 //!
-//! What this holds: a sandbox is in at most one lease, and never idle again after it; starting + ready + leased + ending never exceeds
-//! the cap; every waiter ends, served or told why not.
+//! What this holds: a sandbox is in at most one lease, and never idle again after it; starting + ready + leased + ending of all templates
+//! together never exceeds the cap; every waiter ends, served or told why not.
 
+pub mod failures;
 pub mod lease;
 pub mod manager;
 pub mod stock;
@@ -30,8 +31,8 @@ use std::{
 use deadpool::managed::{PoolError, TimeoutType, Timeouts};
 use tokio_util::sync::CancellationToken;
 
+pub use failures::{Failure, FailureKind};
 pub use lease::{Lease, Leased};
-pub use stock::{Failure, FailureKind};
 
 use crate::{
     config,
@@ -95,8 +96,12 @@ pub struct PoolFigures {
     pub hits: u64,
     /// Leases asked for.
     pub opens: u64,
-    /// The last failures, newest first.
+    /// The last failures, newest first, however long ago.
     pub failures: Vec<Failure>,
+    /// The newest failure, if no start has worked since.
+    pub failing: Option<Failure>,
+    /// Whether users hold, or are about to give back, all there may be of all templates.
+    pub full: bool,
 }
 
 /// Holds one place in the queue.
@@ -153,6 +158,18 @@ impl Pool {
         &self.recipe
     }
 
+    /// Leases a sandbox that is there, without waiting and without passing those who wait.
+    pub async fn lease_now(&self) -> Option<Leased> {
+        let asked = Instant::now();
+        if self.stock.is_empty() {
+            return None;
+        }
+        let object = self.inner.timeout_get(&deadlines(Duration::ZERO)).await.ok()?;
+        self.opens.fetch_add(1, Ordering::Relaxed);
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(Leased { lease: Lease::new(object), warm: true, wait: asked.elapsed() })
+    }
+
     /// Leases one sandbox, waiting up to `patience` for it (the configured time if none is given, which is also the longest).
     /// Dropping the future at any await leaves nothing behind.
     ///
@@ -162,30 +179,22 @@ impl Pool {
         let patience = patience.map_or(self.settings.queue_timeout, |asked| asked.min(self.settings.queue_timeout));
         let asked = Instant::now();
         self.opens.fetch_add(1, Ordering::Relaxed);
-        let warm = !self.stock.is_empty();
-        let _place = self.queue_up(warm)?;
-        let deadlines = Timeouts { wait: Some(patience), create: Some(patience), recycle: None };
-        let got = self.inner.timeout_get(&deadlines);
+        let _place = self.queue_up()?;
         // deadpool's two deadlines follow one another; ours is over both.
-        let object = match tokio::time::timeout(patience, got).await {
+        let object = match tokio::time::timeout(patience, self.inner.timeout_get(&deadlines(patience))).await {
             Ok(Ok(object)) => object,
             Ok(Err(PoolError::Backend(error))) => return Err(error),
             Ok(Err(PoolError::Closed)) => return Err(LeaseError::Closed),
             Err(_) | Ok(Err(PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle))) => {
                 // The caller waited for a start that keeps failing: that is the truth, not "all are taken".
-                return Err(self
-                    .stock
-                    .last_failure_if_failing()
-                    .map_or(LeaseError::Exhausted { waited: asked.elapsed() }, LeaseError::Failing));
+                let exhausted = LeaseError::Exhausted { waited: asked.elapsed() };
+                return Err(self.stock.failures().present().map_or(exhausted, LeaseError::Failing));
             }
             Ok(Err(error @ (PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)))) => {
                 unreachable!("a runtime is given and no hooks are: {error}")
             }
         };
-        if warm {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(Leased { lease: Lease::new(object), warm, wait: asked.elapsed() })
+        Ok(Leased { lease: Lease::new(object), warm: false, wait: asked.elapsed() })
     }
 
     /// The figures of this moment.
@@ -198,7 +207,9 @@ impl Pool {
             cap: self.settings.cap,
             hits: self.hits.load(Ordering::Relaxed),
             opens: self.opens.load(Ordering::Relaxed),
-            failures: self.stock.failures(),
+            failures: self.stock.failures().last(),
+            failing: self.stock.failures().present(),
+            full: full(self.census.all(), self.settings.cap),
         }
     }
 
@@ -214,9 +225,17 @@ impl Pool {
         self.stock.close();
     }
 
-    fn queue_up(&self, warm: bool) -> Result<Waiting<'_>, LeaseError> {
+    fn queue_up(&self) -> Result<Waiting<'_>, LeaseError> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let place = Waiting(&self.waiting);
-        if !warm && waiting >= self.settings.queue { Err(LeaseError::QueueFull { waiting }) } else { Ok(place) }
+        if waiting >= self.settings.queue { Err(LeaseError::QueueFull { waiting }) } else { Ok(place) }
     }
+}
+
+const fn full(all: Counts, cap: usize) -> bool {
+    all.total() - all.ready >= cap
+}
+
+const fn deadlines(patience: Duration) -> Timeouts {
+    Timeouts { wait: Some(patience), create: Some(patience), recycle: None }
 }

@@ -162,6 +162,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// [`RuntimeError::Unreachable`] or [`RuntimeError::Deadline`].
     async fn engine(&self) -> Result<EngineFacts, RuntimeError>;
 
+    /// Whether the engine answers, by its cheapest call: anybody may make us ask.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unreachable`] or [`RuntimeError::Deadline`].
+    async fn alive(&self) -> Result<(), RuntimeError> {
+        self.engine().await.map(|_facts| ())
+    }
+
     /// Finds the id of an image by its configured name.
     ///
     /// # Errors

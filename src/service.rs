@@ -1,8 +1,8 @@
 //! The use cases: what every door calls, and nothing else.
 //!
 //! A use case takes a caller who has proved who they are, checks their limits, does its work in a span, and answers with plain data or a
-//! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await but the
-//! one that opens a user's default session, and each may be dropped at any of them.
+//! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
+//! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
 mod open;
 mod problems;
@@ -70,6 +70,7 @@ pub struct Service {
     registry: Arc<Registry>,
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
+    last_look: readiness::LastLook,
     drivers: TaskTracker,
     stopping: AtomicBool,
     /// Ends every session.
@@ -98,6 +99,7 @@ impl Service {
             state_dir,
             metrics,
             default_sessions: Mutex::default(),
+            last_look: readiness::LastLook::default(),
             drivers: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             stop: CancellationToken::new(),

@@ -14,10 +14,12 @@
 
 pub mod driver;
 pub mod event;
+mod given;
 pub mod policy;
 pub mod registry;
 pub mod status;
 mod translate;
 
-pub use driver::{Command, Opened, Settings, spawn};
+pub use driver::spawn;
+pub use given::{Command, Opened, Settings};
 pub use registry::{Registry, SessionHandle};

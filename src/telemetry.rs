@@ -20,7 +20,7 @@ use tracing_subscriber::{
 
 use crate::config::{LogFormat, Telemetry as Settings};
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, SkippedLines};
 pub use traces::continue_trace;
 
 /// How long the last spans may take to be sent when the server stops.

@@ -7,9 +7,12 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sha2::{Digest as _, Sha256};
@@ -64,7 +67,7 @@ impl Workspaces {
         if !self.held().insert(home.clone()) {
             return Err(WorkspaceError::InUse(name.clone()));
         }
-        Ok(WorkspaceHold { all: Arc::clone(self), home, keep_empty: true })
+        Ok(WorkspaceHold { all: Arc::clone(self), home, keep_empty: true, stuck: AtomicBool::new(false) })
     }
 
     /// Takes the workspace of a leftover slot home. The slot's container must be gone.
@@ -72,7 +75,8 @@ impl Workspaces {
     /// # Errors
     /// The file system says no; the workspace stays where it is.
     pub fn recover(&self, slot: &Slot) -> Result<(), WorkspaceError> {
-        let Some(home) = slot.belongs_to() else { return Ok(()) };
+        let told = slot.belongs_to().map_err(|source| WorkspaceError::Io { step: "recover", source })?;
+        let Some(home) = told else { return Ok(()) };
         if !home.starts_with(&self.root) {
             return Err(WorkspaceError::Io { step: "recover", source: io::Error::other("its home is not ours") });
         }
@@ -80,7 +84,10 @@ impl Workspaces {
         if fs::remove_dir(slot.workspace()).is_ok() {
             return slot.clear_belongs_to().map_err(|source| WorkspaceError::Io { step: "recover", source });
         }
-        take_home(slot, &home)
+        take_home(slot, &home).inspect_err(|_| {
+            // Nobody gets an empty folder instead of the one that is stuck.
+            self.held().insert(home);
+        })
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
@@ -94,6 +101,7 @@ pub struct WorkspaceHold {
     all: Arc<Workspaces>,
     home: PathBuf,
     keep_empty: bool,
+    stuck: AtomicBool,
 }
 
 impl WorkspaceHold {
@@ -106,6 +114,11 @@ impl WorkspaceHold {
     /// A workspace nobody named isn't kept if it is empty at the end.
     pub fn forget_if_empty(&mut self) {
         self.keep_empty = false;
+    }
+
+    /// The workspace is stuck in its slot: until a person has seen to it, nobody gets an empty one instead.
+    pub fn keep_for_ever(&self) {
+        self.stuck.store(true, Ordering::Relaxed);
     }
 
     /// Moves the workspace into the slot, or, when it is new, claims the empty one that is there already. Two or three
@@ -138,7 +151,8 @@ impl WorkspaceHold {
     /// # Errors
     /// The file system says no; the workspace stays in its slot, which then isn't removed.
     pub fn move_back(&self, slot: &Slot) -> Result<(), WorkspaceError> {
-        if slot.belongs_to().is_none() {
+        let told = slot.belongs_to().map_err(|source| WorkspaceError::Io { step: "move back", source })?;
+        if told.is_none() {
             return Ok(());
         }
         if !self.keep_empty && fs::remove_dir(slot.workspace()).is_ok() {
@@ -150,7 +164,9 @@ impl WorkspaceHold {
 
 impl Drop for WorkspaceHold {
     fn drop(&mut self) {
-        self.all.held().remove(&self.home);
+        if !self.stuck.load(Ordering::Relaxed) {
+            self.all.held().remove(&self.home);
+        }
     }
 }
 
@@ -162,7 +178,8 @@ fn take_home(slot: &Slot, home: &Path) -> Result<(), WorkspaceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
         Ok(entry) if !entry.is_dir() => return Err(failed(io::Error::other("it is not a folder any more"))),
-        Ok(_) => {
+        Ok(entry) => {
+            give_back_our_rights(&inside, &entry).map_err(failed)?;
             if let Some(parent) = home.parent() {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
             }
@@ -170,6 +187,16 @@ fn take_home(slot: &Slot, home: &Path) -> Result<(), WorkspaceError> {
         }
     }
     slot.clear_belongs_to().map_err(failed)
+}
+
+/// Moving a folder to another parent changes its `..`: whoever isn't root needs the right to write to the folder itself, which its
+/// agent, being the same user then, may have taken away.
+fn give_back_our_rights(inside: &Path, entry: &fs::Metadata) -> io::Result<()> {
+    let mode = entry.permissions().mode();
+    if mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    fs::set_permissions(inside, fs::Permissions::from_mode(mode | 0o700))
 }
 
 /// One path component for a user: the id itself where that is safe, else its digest.
@@ -257,6 +284,34 @@ mod tests {
             found.remove().expect("removed");
         }
         assert!(house.hold("https://id.example/alice", "notes").expect("free").exists());
+    }
+
+    #[test]
+    fn a_folder_that_its_agent_closed_comes_home_all_the_same() {
+        let house = house();
+        let slot = house.slot();
+        let hold = house.hold("alice", "notes").expect("free");
+        hold.move_in(&slot).expect("claimed");
+        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
+        fs::set_permissions(slot.workspace(), fs::Permissions::from_mode(0o555)).expect("closed");
+        hold.move_back(&slot).expect("moved back");
+        assert!(hold.exists());
+        let mode = fs::metadata(&hold.home).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "what others may do is the agent's affair");
+    }
+
+    #[test]
+    fn a_workspace_that_is_stuck_is_never_replaced_by_an_empty_one() {
+        let house = house();
+        let slot = house.slot();
+        let hold = house.hold("alice", "notes").expect("free");
+        hold.move_in(&slot).expect("claimed");
+        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
+        fs::create_dir_all(hold.home.join("in the way")).expect("made");
+        drop(hold);
+        house.workspaces.recover(&slot).expect_err("its home is taken");
+        assert!(matches!(house.hold("alice", "notes"), Err(WorkspaceError::InUse(_))));
+        assert!(slot.remove().is_err() && slot.workspace().join("a.txt").exists());
     }
 
     #[test]

@@ -42,7 +42,7 @@ const ROOMS: &[(&str, &str)] = &[
 /// The ground itself, and the supervisor, which is built without it.
 const BELOW: &[(&str, &str)] = &[
     ("telemetry", "config ids problem"),
-    ("config", "ids sandbox::spec"),
+    ("config", "ids sandbox::spec supervisor::args::RING_MIN"),
     ("ids", ""),
     ("problem", ""),
     ("supervisor", ""),

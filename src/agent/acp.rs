@@ -32,19 +32,20 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use super::{Agent, AgentError, AgentProtocol, BootPlan, COMMAND_CAPACITY, EVENT_CAPACITY, wire};
-use crate::sandbox::pipes::AgentPipes;
+use crate::{sandbox::pipes::AgentPipes, telemetry::SkippedLines};
 
 /// Agents that speak the Agent Client Protocol.
 #[derive(Debug, Clone, Default)]
 pub struct Acp {
     tasks: TaskTracker,
+    skipped: SkippedLines,
 }
 
 impl Acp {
-    /// The protocol; one task for each running agent goes into `tasks`.
+    /// The protocol; one task for each running agent goes into `tasks`, its lines that are no message are counted in `skipped`.
     #[must_use]
-    pub const fn new(tasks: TaskTracker) -> Self {
-        Self { tasks }
+    pub const fn new(tasks: TaskTracker, skipped: SkippedLines) -> Self {
+        Self { tasks, skipped }
     }
 }
 
@@ -52,7 +53,7 @@ impl Acp {
 impl AgentProtocol for Acp {
     async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, AgentError> {
         let (reader, writer) = wire::open(pipes);
-        let booted = boot::Boot::new(reader, writer, &plan).run().await?;
+        let booted = boot::Boot::new(reader, writer, &plan, self.skipped.clone()).run().await?;
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let boot = booted.times;

@@ -12,7 +12,7 @@ use super::{
     leftovers, program,
 };
 use crate::{
-    config::{Config, RuntimeChoice},
+    config::{Config, RuntimeChoice, Template},
     gateway::Gateway,
     ids::{Epoch, SlotId, TemplateName},
     runtime::{EngineFacts, Runtime, docker::Docker, process::Process},
@@ -60,17 +60,10 @@ impl Engine {
         let reaper = Reaper::spawn(Arc::clone(&runtime), reaper_stop.clone());
         let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
         let workspaces = Workspaces::open(&house.dir).map_err(|source| house.fault("workspaces", source))?;
-        let agents = TaskTracker::new();
-        let recipes = config.templates.iter().map(|(name, template)| {
-            let name = TemplateName::parse(name)
-                .map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
-            Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents)
-                .map_err(|source| StartError::Setting(source.to_string()))
-        });
-        let recipes = recipes.collect::<Result<Vec<_>, _>>()?;
+        let recipes = compile(config, metrics)?;
         let starter = Arc::new(Starter::new(StarterParts {
             runtime: Arc::clone(&runtime),
-            gateway: Gateway::new().map_err(StartError::Gateway)?,
+            gateway: Gateway::new(metrics.clone()).map_err(StartError::Gateway)?,
             slots,
             epoch: Epoch::random(),
             supervisor,
@@ -135,6 +128,22 @@ impl Engine {
     }
 }
 
+/// Compiles all templates.
+fn compile(config: &Config, metrics: &Metrics) -> Result<Vec<Recipe>, StartError> {
+    let agents = TaskTracker::new();
+    let recipe = |(name, template): (&String, &Template)| {
+        let name =
+            TemplateName::parse(name).map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
+        let recipe = Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents, metrics)
+            .map_err(|source| StartError::Setting(source.to_string()))?;
+        if recipe.endpoint.sends_keys_in_the_clear() {
+            warn!(template = %recipe.name, "users' keys cross the network unencrypted: the model API is plain http on another machine");
+        }
+        Ok(recipe)
+    };
+    config.templates.iter().map(recipe).collect()
+}
+
 /// What the throw-away sandbox showed, and what was expected of it.
 #[derive(Debug)]
 pub struct Proven {
@@ -161,3 +170,6 @@ impl Proven {
 fn no_room() -> StartError {
     StartError::Setting("pool.cap: there is no room for a single sandbox".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

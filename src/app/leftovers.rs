@@ -1,4 +1,6 @@
 //! Clears what a former run left behind: first its containers, then its slots, whose workspaces go home.
+//!
+//! A container that the engine won't remove keeps its slot, but no server from starting: the sweep goes on trying.
 
 use std::fs;
 
@@ -6,7 +8,7 @@ use tracing::{error, info};
 
 use super::house::{House, StartError};
 use crate::{
-    pool::sweep,
+    pool::sweep::{self, Swept},
     runtime::Runtime,
     sandbox::{census::Census, slot::Slots},
     workspace::Workspaces,
@@ -19,12 +21,15 @@ pub(super) async fn clear(
     house: &House,
     workspaces: &Workspaces,
 ) -> Result<(), StartError> {
-    let destroyed = sweep::once(runtime, census).await.map_err(StartError::Runtime)?;
+    let Swept { destroyed, stuck } = sweep::once(runtime, census).await.map_err(StartError::Runtime)?;
     let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
     let found = slots.list().map_err(|source| house.fault("slots", source))?;
     let (mut recovered, slots_found) = (0, found.len());
     for slot in found {
-        let was_leased = slot.belongs_to().is_some();
+        if stuck.contains(slot.id()) {
+            continue;
+        }
+        let was_leased = matches!(slot.belongs_to(), Ok(Some(_)));
         if let Err(problem) = workspaces.recover(&slot) {
             // The folder stays: a person can still save what is in it.
             error!(error = %problem, cause = ?std::error::Error::source(&problem), slot = %slot.id(), "a workspace could not be recovered");
@@ -38,7 +43,7 @@ pub(super) async fn clear(
     if destroyed + slots_found > 0 {
         info!(containers = destroyed, slots = slots_found, workspaces = recovered, "cleared what a former run left");
     }
-    // The empty folders of runs that were killed while they checked whether they can write.
+    // The file of a run that was killed while it checked whether it can write.
     let _usually_not_there = fs::remove_file(house.dir.join(".writable"));
     Ok(())
 }

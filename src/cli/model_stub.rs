@@ -55,6 +55,9 @@ pub struct ModelStubArgs {
     /// Refuse requests without this key, as the Gemini API does.
     #[arg(long, value_name = "KEY", env = "MODEL_STUB_KEY", hide_env_values = true)]
     pub require_key: Option<SecretString>,
+    /// Repeat a wrong key in the refusal, as the Gemini API does with a suspended one. For proving that it stays out of sandboxes.
+    #[arg(long, requires = "require_key")]
+    pub echo_key: bool,
 }
 
 /// How a stub behaves.
@@ -62,6 +65,8 @@ pub struct ModelStubArgs {
 pub struct Options {
     /// The only key that is let in; none lets everyone in.
     pub require_key: Option<SecretString>,
+    /// Whether the refusal of a wrong key repeats it.
+    pub echo_key: bool,
     /// Pause between the pieces of an answer, unless the prompt says otherwise.
     pub delay: Duration,
     /// Rules that come before the built-in answer.
@@ -80,7 +85,8 @@ pub async fn run(args: ModelStubArgs) -> anyhow::Result<()> {
         }
         None => Script::default(),
     };
-    let options = Options { require_key: args.require_key, delay: Duration::from_millis(args.delay_ms), script };
+    let delay = Duration::from_millis(args.delay_ms);
+    let options = Options { require_key: args.require_key, echo_key: args.echo_key, delay, script };
     let listener =
         TcpListener::bind(args.address).await.with_context(|| format!("can't listen on {}", args.address))?;
     let mut terminate = signal(SignalKind::terminate())?;

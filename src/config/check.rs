@@ -10,7 +10,7 @@ use std::{
 use secrecy::ExposeSecret;
 
 use super::{Config, ModelApi, RuntimeChoice, Template};
-use crate::ids::TemplateName;
+use crate::{ids::TemplateName, supervisor::args::RING_MIN};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
 const SOCKET_PATH_MAX: usize = 107;
@@ -101,7 +101,9 @@ fn engine(config: &Config, rules: &mut Rules) {
     rules.must("runtime.instance", named, "must match [A-Za-z0-9_-]{1,64}");
     rules.must("runtime.memory_mib", runtime.memory_mib != Some(0), "must be at least 1");
     rules.must("runtime.uid", runtime.uid != Some(0), "must not be 0: agents never run as root");
-    rules.positive(&[("runtime.start_limit", runtime.start_limit), ("sandbox.ring_bytes", config.sandbox.ring_bytes)]);
+    rules.positive(&[("runtime.start_limit", runtime.start_limit)]);
+    let enough = config.sandbox.ring_bytes >= RING_MIN;
+    rules.must("sandbox.ring_bytes", enough, "must be at least 131072: less holds no two chunks of output");
     let sandbox = &config.sandbox;
     rules.lasting(&[
         ("runtime.call_timeout", runtime.call_timeout),

@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tracing::Span;
 
-use super::{Usage, lease::Lease, metering::UsageScanner};
+use super::{Usage, lease::Lease, metering::UsageScanner, tally::Tally};
+use crate::telemetry::labels::GatewayOutcome;
 
 /// Largest body of a request, in bytes.
 pub(super) const UPLOAD_BYTES: u64 = 32 * 1024 * 1024;
@@ -134,20 +135,27 @@ impl Drop for Meter {
     }
 }
 
-/// An answer's body: paced and metered. Dropped in the middle, the connection to the model is closed and what
+/// An answer's body: paced, metered and counted. Dropped in the middle, the connection to the model is closed and what
 /// was counted so far is reported.
 #[derive(Debug)]
 pub(super) struct Download {
     body: Paced,
     lease: Arc<Lease>,
     meter: Option<Meter>,
+    tally: Option<Tally>,
     span: Span,
 }
 
 impl Download {
     /// Wraps an answer's body; `span` ends with it.
     pub fn new(inner: Incoming, deadline: Duration, lease: Arc<Lease>, meter: Option<Meter>, span: Span) -> Self {
-        Self { body: Paced { inner, deadline, silence: None }, lease, meter, span }
+        Self { body: Paced { inner, deadline, silence: None }, lease, meter, tally: None, span }
+    }
+
+    /// Counts the call when the body is over. One that the agent doesn't read to its end is forwarded all the same.
+    pub fn count(&mut self, mut tally: Tally) {
+        tally.set(GatewayOutcome::Forwarded);
+        self.tally = Some(tally);
     }
 
     fn take(&mut self, data: &Bytes) {
@@ -176,6 +184,9 @@ impl Body for Download {
                 }
             }
             Some(Err(error)) => {
+                if let Some(tally) = self.tally.take() {
+                    tally.end(GatewayOutcome::Unreachable);
+                }
                 let binding = &self.lease.binding;
                 self.span.in_scope(|| {
                     tracing::warn!(user.id = %binding.user, session.id = %binding.session, %error, "an answer of the model broke off");

@@ -5,6 +5,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
+use crate::telemetry::labels::GatewayOutcome;
+
 /// Why a request gets no answer from the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -48,6 +50,17 @@ impl Refusal {
             Self::Key => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
             Self::Unreachable | Self::Elsewhere => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+        }
+    }
+
+    /// What to count it as.
+    pub const fn outcome(self) -> GatewayOutcome {
+        match self {
+            Self::Unleased => GatewayOutcome::Unleased,
+            Self::NotAllowed => GatewayOutcome::Forbidden,
+            Self::MediaType | Self::TooLarge | Self::Unfinished | Self::Key => GatewayOutcome::Invalid,
+            Self::Unreachable | Self::Deadline => GatewayOutcome::Unreachable,
+            Self::Elsewhere => GatewayOutcome::ModelError,
         }
     }
 

@@ -25,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Binding, Endpoint, Gateway, lease::Lease, proxy};
 
-/// Connections at the same time; further ones wait in the socket's queue.
-const CONNECTIONS: usize = 64;
+/// Connections at the same time; further ones wait in the socket's queue. Agents use one to three; each may cost a second one, to
+/// the model.
+pub(crate) const CONNECTIONS: usize = 16;
 
 /// Largest head of a request, in bytes; 431 past it.
 const HEAD_BYTES: usize = 16 * 1024;

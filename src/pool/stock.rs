@@ -1,7 +1,4 @@
 //! The stock: warm sandboxes that wait, oldest first, and the callers who wait for one, first come first served.
-//!
-//! Also the pool's memory of failed starts: after [`PATIENCE`] failures in a row with nothing in stock, callers are told so at once
-//! instead of waiting out their deadline, until the warmer's pause is over and the next try begins.
 
 use std::{
     collections::VecDeque,
@@ -9,54 +6,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::LeaseError;
+use super::{LeaseError, failures::Failures};
 use crate::sandbox::{census::Census, lifecycle::Sandbox};
-
-/// Failures in a row after which callers no longer wait.
-pub const PATIENCE: u32 = 2;
-/// Failures that are remembered for `/v1/pools`.
-const REMEMBERED: usize = 5;
-
-/// What kind of trouble keeps sandboxes from starting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The engine doesn't answer.
-    Engine,
-    /// The engine can't make or start the container.
-    Container,
-    /// The agent in it doesn't come up.
-    Agent,
-    /// The agent in it doesn't answer in time.
-    AgentTimeout,
-}
-
-/// A start that failed.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// When.
-    pub time: Timestamp,
-    /// What kind.
-    pub kind: FailureKind,
-    /// In which phase.
-    pub phase: &'static str,
-    /// A public sentence.
-    pub detail: String,
-    /// The next try comes after this.
-    pub pause: Duration,
-}
 
 #[derive(Debug, Default)]
 struct Shelf {
     ready: VecDeque<Sandbox>,
-    failures: VecDeque<Failure>,
-    in_a_row: u32,
     closed: bool,
 }
 
@@ -68,8 +28,7 @@ pub struct Stock {
     /// One permit per sandbox on the shelf; its queue is the queue of waiters.
     ready: Semaphore,
     waiting: AtomicUsize,
-    /// True while callers should not wait.
-    failing: watch::Sender<bool>,
+    failures: Failures,
     census: Arc<Census>,
 }
 
@@ -98,7 +57,7 @@ impl Stock {
             shelf: Mutex::default(),
             ready: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
-            failing: watch::Sender::new(false),
+            failures: Failures::default(),
             census,
         }
     }
@@ -123,9 +82,8 @@ impl Stock {
 
     /// Adds a sandbox. A closed stock drops it.
     pub fn put(&self, sandbox: Sandbox) {
+        self.failures.over();
         let mut shelf = self.shelf();
-        shelf.in_a_row = 0;
-        self.failing.send_replace(false);
         if !shelf.closed {
             shelf.ready.push_back(sandbox);
             self.ready.add_permits(1);
@@ -140,7 +98,6 @@ impl Stock {
     /// # Errors
     /// [`LeaseError::Failing`] when starts keep failing, [`LeaseError::Closed`].
     pub async fn take(&self) -> Result<Sandbox, LeaseError> {
-        let mut failing = self.failing.subscribe();
         let mut waiter = None;
         loop {
             let permit = match self.ready.try_acquire() {
@@ -150,12 +107,7 @@ impl Stock {
                     tokio::select! {
                         biased;
                         permit = self.ready.acquire() => permit.map_err(|_| LeaseError::Closed)?,
-                        _ = failing.wait_for(|failing| *failing) => {
-                            if let Some(failure) = self.last_failure_if_failing() {
-                                return Err(LeaseError::Failing(failure));
-                            }
-                            continue;
-                        }
+                        failure = self.failures.hopeless() => return Err(LeaseError::Failing(failure)),
                     }
                 }
             };
@@ -189,37 +141,10 @@ impl Stock {
         }
     }
 
-    /// Remembers a failed start.
-    pub fn failed(&self, failure: Failure) {
-        let mut shelf = self.shelf();
-        shelf.failures.push_front(failure);
-        shelf.failures.truncate(REMEMBERED);
-        shelf.in_a_row = shelf.in_a_row.saturating_add(1);
-        self.failing.send_replace(shelf.in_a_row >= PATIENCE);
-    }
-
-    /// The pause after a failure is over: callers may wait again, for the next try.
-    pub fn try_again(&self) {
-        self.failing.send_replace(false);
-    }
-
-    /// Failures in a row since the last success.
+    /// Starts that failed.
     #[must_use]
-    pub fn in_a_row(&self) -> u32 {
-        self.shelf().in_a_row
-    }
-
-    /// The last failures, newest first.
-    #[must_use]
-    pub fn failures(&self) -> Vec<Failure> {
-        self.shelf().failures.iter().cloned().collect()
-    }
-
-    /// The newest failure, if no start has worked since.
-    #[must_use]
-    pub fn last_failure_if_failing(&self) -> Option<Failure> {
-        let shelf = self.shelf();
-        if shelf.in_a_row == 0 { None } else { shelf.failures.front().cloned() }
+    pub const fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// Ends all waiting and drops what is in stock.

@@ -3,32 +3,47 @@
 //! Only what carries this instance's exact label is ever looked at; the runtime sees to that. A container that isn't in the census is
 //! a former server's, or the fruit of an engine call that was given up: both are destroyed. At start this runs once before anything is made.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    ids::SlotId,
     runtime::{Runtime, RuntimeError},
     sandbox::census::Census,
 };
 
-/// Destroys every container of ours that the census doesn't know; returns how many.
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Containers that are gone.
+    pub destroyed: usize,
+    /// Slots of those that the engine did not remove; the next sweep tries again.
+    pub stuck: HashSet<SlotId>,
+}
+
+/// Destroys every container of ours that the census doesn't know. One that won't go doesn't save the others.
 ///
 /// # Errors
-/// The engine's trouble; what was left is found the next time.
-pub async fn once(runtime: &dyn Runtime, census: &Census) -> Result<usize, RuntimeError> {
-    let mut destroyed = 0;
+/// The engine doesn't give its list.
+pub async fn once(runtime: &dyn Runtime, census: &Census) -> Result<Swept, RuntimeError> {
+    let mut swept = Swept::default();
     for found in runtime.list().await? {
         if census.knows(&found.slot) {
             continue;
         }
         info!(slot = %found.slot, running = found.running, "destroying a container nobody knows");
-        runtime.remove(&found.container).await?;
-        destroyed += 1;
+        match runtime.remove(&found.container).await {
+            Ok(()) => swept.destroyed += 1,
+            Err(error) => {
+                warn!(%error, slot = %found.slot, "a container could not be removed");
+                swept.stuck.insert(found.slot);
+            }
+        }
     }
-    Ok(destroyed)
+    Ok(swept)
 }
 
 /// Sweeps for as long as the token isn't cancelled.

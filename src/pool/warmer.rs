@@ -1,7 +1,8 @@
 //! The warmer: keeps the stock full, in the background, in nobody's request.
 //!
 //! It starts as many sandboxes as are missing (warm target plus callers who wait, less those ready and starting), as far as the cap
-//! allows. After a failure it pauses, longer each time, with jitter; the pause ends early for nobody. It ends with its token, and
+//! allows. While stock is left it waits a moment before it replaces what was taken: the replacement's boot would compete with the first
+//! token of the session that was just opened. After a failure it pauses, longer each time, with jitter; the pause ends early for nobody. It ends with its token, and
 //! whatever it was starting goes to the reaper.
 
 use std::{sync::Arc, time::Duration};
@@ -9,16 +10,19 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::stock::{Failure, FailureKind, Stock};
+use super::{
+    failures::{Failure, FailureKind},
+    stock::Stock,
+};
 use crate::{
     agent::AgentError,
     config,
-    ids::SlotId,
+    ids::{SlotId, random_fraction},
     runtime::RuntimeError,
     sandbox::{
         census::{Census, Counts},
@@ -28,6 +32,8 @@ use crate::{
 
 /// How often the stock is looked through for agents that died.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How long a start lets whoever has just been served go first, while nobody waits and something is left in stock.
+const COURTESY: Duration = Duration::from_millis(150);
 
 /// What a warmer works with.
 pub struct Plan {
@@ -72,7 +78,7 @@ async fn run(plan: &Plan) {
     loop {
         changes.borrow_and_update();
         if Instant::now() >= pause_until {
-            plan.stock.try_again();
+            plan.stock.failures().try_again();
             start_missing(plan, &mut starts);
         }
         tokio::select! {
@@ -99,26 +105,30 @@ fn start_missing(plan: &Plan, starts: &mut JoinSet<Result<Sandbox, StartFailure>
     let counts = plan.census.counts(&plan.recipe.name);
     for _ in 0..missing(plan.target, plan.stock.waiting(), counts) {
         // After a failure one try at a time, until one works.
-        if plan.stock.in_a_row() > 0 && !starts.is_empty() {
+        if plan.stock.failures().in_a_row() > 0 && !starts.is_empty() {
             return;
         }
         let slot = SlotId::random();
         let Some(entry) = plan.census.admit(&plan.recipe.name, &slot) else { return };
         let (starter, recipe) = (Arc::clone(&plan.starter), plan.recipe.clone());
-        starts.spawn(async move { starter.start(&recipe, &slot, entry).await });
+        let pause = if plan.stock.waiting() == 0 && !plan.stock.is_empty() { COURTESY } else { Duration::ZERO };
+        starts.spawn(async move {
+            sleep(pause).await;
+            starter.start(&recipe, &slot, entry).await
+        });
     }
 }
 
 /// Tells the stock of a failure; returns the pause that follows it.
 fn note(plan: &Plan, failure: &StartFailure) -> Duration {
-    let in_a_row = plan.stock.in_a_row().saturating_add(1);
-    let pause = backoff(&plan.settings, in_a_row, jitter());
-    plan.stock.failed(Failure {
+    let in_a_row = plan.stock.failures().in_a_row().saturating_add(1);
+    let pause = backoff(&plan.settings, in_a_row, random_fraction());
+    plan.stock.failures().add(Failure {
         time: Timestamp::now(),
         kind: kind_of(&failure.error),
         phase: failure.phase.as_str(),
         detail: public_sentence(failure, &plan.recipe),
-        pause,
+        next_try: Instant::now() + pause,
     });
     warn!(
         template = %plan.recipe.name, phase = failure.phase.as_str(), error = %failure.error, in_a_row,
@@ -131,12 +141,6 @@ fn note(plan: &Plan, failure: &StartFailure) -> Duration {
 fn backoff(settings: &config::Pool, in_a_row: u32, jitter: f64) -> Duration {
     let doubled = settings.backoff.saturating_mul(1 << in_a_row.saturating_sub(1).min(16));
     doubled.min(settings.backoff_max).mul_f64(1.0 - jitter / 2.0)
-}
-
-fn jitter() -> f64 {
-    let mut bytes = [0_u8; 4];
-    getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
-    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 fn kind_of(error: &StartError) -> FailureKind {

@@ -147,6 +147,12 @@ impl Runtime for Docker {
         Ok(facts::facts(&engine.version, &engine.info, self.oci_runtime.as_deref(), ceiling.as_ref()))
     }
 
+    async fn alive(&self) -> Result<(), RuntimeError> {
+        let call = "ping";
+        let answer = self.connection.call(call, |client| async move { client.ping().await }).await;
+        answer.map(|_ok| ()).map_err(|fault| fault.refused(call))
+    }
+
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
         let call = "image inspect";
         let answer = self.connection.call(call, |client| async move { client.inspect_image(image).await }).await;

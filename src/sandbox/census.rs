@@ -87,12 +87,6 @@ impl Census {
         Some(Entry { census: Arc::clone(self), slot: slot.clone() })
     }
 
-    /// The most sandboxes there may be.
-    #[must_use]
-    pub const fn cap(&self) -> usize {
-        self.cap
-    }
-
     /// The counts of one template.
     #[must_use]
     pub fn counts(&self, template: &TemplateName) -> Counts {

@@ -9,10 +9,7 @@ pub mod prove;
 pub mod recipe;
 pub mod start;
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::fmt;
 
 pub use end::{Reaper, Remains};
 pub use recipe::Recipe;
@@ -20,25 +17,21 @@ pub use start::{StartFailure, Starter};
 
 use super::{census::SandboxState, slot::Slot};
 use crate::{
-    agent::{Agent, AgentError, AgentEvent},
+    agent::{Agent, AgentError, AgentEvent, EarlyEvents},
     gateway::Binding,
     ids::TemplateName,
     runtime::PostMortem,
     telemetry::labels::StartTimes,
 };
 
-/// Events a warm agent may have said before it is leased; more than these are dropped, oldest first.
-const EARLY_EVENTS: usize = 64;
-
 /// A container with a booted agent in it.
 pub struct Sandbox {
     remains: Remains,
     agent: Option<Agent>,
-    early: Vec<AgentEvent>,
+    early: EarlyEvents,
     template: TemplateName,
     workspace_inside: String,
     times: StartTimes,
-    ready_since: Instant,
 }
 
 impl fmt::Debug for Sandbox {
@@ -54,12 +47,6 @@ impl Sandbox {
         self.remains.slot()
     }
 
-    /// The template it was made from.
-    #[must_use]
-    pub const fn template(&self) -> &TemplateName {
-        &self.template
-    }
-
     /// The workspace, as the agent sees it.
     #[must_use]
     pub fn workspace_inside(&self) -> &str {
@@ -70,12 +57,6 @@ impl Sandbox {
     #[must_use]
     pub const fn times(&self) -> &StartTimes {
         &self.times
-    }
-
-    /// How long it has been ready.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.ready_since.elapsed()
     }
 
     /// Says in the census what it is doing.
@@ -89,7 +70,7 @@ impl Sandbox {
     }
 
     /// Hands over the agent, and what it said while it waited. None the second time.
-    pub fn take_agent(&mut self) -> Option<(Agent, Vec<AgentEvent>)> {
+    pub fn take_agent(&mut self) -> Option<(Agent, EarlyEvents)> {
         self.agent.take().map(|agent| (agent, std::mem::take(&mut self.early)))
     }
 
@@ -102,8 +83,7 @@ impl Sandbox {
         loop {
             match agent.events.try_recv() {
                 Ok(AgentEvent::Gone(error)) => return Err(error),
-                Ok(event) if self.early.len() < EARLY_EVENTS => self.early.push(event),
-                Ok(_) => {}
+                Ok(said) => self.early.keep(said),
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return Ok(()),
                 Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {
                     return Err(AgentError::Lost("its task ended".to_owned()));

@@ -120,9 +120,15 @@ impl Slot {
     }
 
     /// Where the workspace goes back to, if it is a user's.
-    #[must_use]
-    pub fn belongs_to(&self) -> Option<PathBuf> {
-        fs::read_link(self.dir.join(BELONGS_TO)).ok()
+    ///
+    /// # Errors
+    /// It can't be told; the workspace is then somebody's.
+    pub fn belongs_to(&self) -> io::Result<Option<PathBuf>> {
+        match fs::read_link(self.dir.join(BELONGS_TO)) {
+            Ok(home) => Ok(Some(home)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the user's workspace out of the slot's care: it was moved home.
@@ -141,11 +147,16 @@ impl Slot {
     /// # Errors
     /// A workspace is still here, or the file system says no.
     pub fn remove(&self) -> io::Result<()> {
-        if self.belongs_to().is_some() && self.workspace().exists() {
+        if self.belongs_to()?.is_some() && self.workspace().try_exists()? {
             return Err(io::Error::other("a workspace is still in the slot"));
         }
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // Without root the agent had our uid, and may have closed a folder of its own to us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_up(&self.dir)?;
+                fs::remove_dir_all(&self.dir)
+            }
             other => other,
         }
     }
@@ -159,6 +170,18 @@ impl Slot {
         }
         make_workspace(&self.workspace(), owner)
     }
+}
+
+/// Gives us every right on the folder and on all folders in it. Links are not followed.
+fn open_up(dir: &Path) -> io::Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes an empty workspace that belongs to the agent's uid.
@@ -192,6 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn folders_that_an_agent_closed_are_opened_and_links_are_not_followed() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let (inner, outside) = (state.path().join("a/b"), state.path().join("outside"));
+        fs::create_dir_all(&inner).expect("made");
+        fs::create_dir(&outside).expect("made");
+        std::os::unix::fs::symlink(&outside, state.path().join("a/link")).expect("linked");
+        for dir in [&inner, &outside] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o500)).expect("closed");
+        }
+        open_up(&state.path().join("a")).expect("opened");
+        let mode = |dir: &Path| fs::metadata(dir).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&inner), mode(&outside)), (0o700, 0o500));
+    }
+
+    #[test]
     fn leftover_slots_are_found_with_their_home() {
         let state = tempfile::tempdir().expect("a temporary folder");
         let slots = slots(state.path());
@@ -200,6 +238,6 @@ mod tests {
         let found = slots.list().expect("listed");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id(), slot.id());
-        assert_eq!(found[0].belongs_to().as_deref(), Some(Path::new("/home/of/it")));
+        assert_eq!(found[0].belongs_to().expect("told").as_deref(), Some(Path::new("/home/of/it")));
     }
 }

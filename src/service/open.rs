@@ -17,10 +17,10 @@ use super::{
     view::{OpenSession, SessionView},
 };
 use crate::{
-    agent::{Agent, AgentCommand, AgentError},
+    agent::{Agent, AgentCommand, AgentError, EarlyEvents},
     gateway::{Binding, ModelKey, USAGE_CAPACITY},
     identity::Caller,
-    ids::{SessionId, TemplateName, WorkspaceName},
+    ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
     pool::{Leased, Pool},
     problem::{Code, Problem},
     session::{
@@ -37,6 +37,8 @@ const DEFAULT_TEMPLATE: &str = "gemini";
 const LABELS_MAX: usize = 16;
 /// The longest key or value of a label, in characters.
 const LABEL_LENGTH_MAX: usize = 64;
+/// By how much the configured age of a session may be shortened.
+const AGE_SPREAD: f64 = 0.1;
 /// Shortest idle time and age a session may ask for.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
@@ -92,9 +94,12 @@ impl Service {
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.limits.hold_session(&caller.user)?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone())?;
-        let Leased { mut lease, warm, wait } = {
-            let _place = self.limits.hold_waiting(&caller.user)?;
-            pool.lease(request.queue_timeout).await?
+        let Leased { mut lease, warm, wait } = match pool.lease_now().await {
+            Some(leased) => leased,
+            None => {
+                let _place = self.limits.hold_waiting(&caller.user)?;
+                pool.lease(request.queue_timeout).await?
+            }
         };
 
         let id = SessionId::random();
@@ -112,6 +117,7 @@ impl Service {
             move |slot| {
                 if let Err(problem) = hold.move_back(slot) {
                     error!(error = %problem, cause = ?std::error::Error::source(&problem), slot = %slot.id(), "a workspace could not be moved home");
+                    hold.keep_for_ever();
                 }
                 drop(hold);
                 let _session_may_be_over = gone_sender.send(());
@@ -123,16 +129,19 @@ impl Service {
 
         let clock = Instant::now();
         let workspace_inside = lease.workspace_inside().to_owned();
-        let (agent, early) =
+        let (mut agent, mut early) =
             lease.take_agent().ok_or_else(|| Problem::internal("a sandbox came from stock without its agent"))?;
         if exists {
-            ask(&agent, |reply| AgentCommand::OpenSession { workspace: workspace_inside, reply }).await?;
+            ask(&mut agent, &mut early, |reply| AgentCommand::OpenSession { workspace: workspace_inside, reply })
+                .await?;
         }
         if let Some(mode) = request.mode.clone() {
-            ask(&agent, |reply| AgentCommand::SetMode { mode, reply }).await?;
+            let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetMode { mode, reply }).await;
+            told.map_err(|error| unfit("mode", error))?;
         }
         if let Some(model) = request.model.clone() {
-            ask(&agent, |reply| AgentCommand::SetModel { model, reply }).await?;
+            let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetModel { model, reply }).await;
+            told.map_err(|error| unfit("model", error))?;
         }
         let agent_time = clock.elapsed();
 
@@ -142,7 +151,9 @@ impl Service {
             (true, false) => None,
         };
         let idle = capped(request.idle_timeout, self.settings.idle_timeout);
-        let max_age = capped(request.max_age, self.settings.max_age);
+        // Sessions that were opened together must not all end together, unless somebody asked for that very age.
+        let usual_age = self.settings.max_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
+        let max_age = request.max_age.map_or(usual_age, |asked| asked.min(self.settings.max_age));
         let created_at = Timestamp::now();
         let identity = Identity {
             user: caller.user.clone(),
@@ -245,16 +256,33 @@ fn capped(asked: Option<Duration>, configured: Duration) -> Duration {
     asked.map_or(configured, |asked| asked.min(configured))
 }
 
-/// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own.
+/// An agent that refuses what the caller chose has been asked for the wrong thing; anything else is its own failure.
+fn unfit(field: &str, error: AgentError) -> Problem {
+    match error {
+        AgentError::Refused { message, .. } => {
+            Problem::new(Code::InvalidRequest, format!("{field}: the agent refused it: {message}"))
+        }
+        error => error.into(),
+    }
+}
+
+/// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own. The answer is behind
+/// whatever the agent says before it, so that is taken meanwhile and kept for the session.
 async fn ask(
-    agent: &Agent,
+    agent: &mut Agent,
+    early: &mut EarlyEvents,
     command: impl FnOnce(oneshot::Sender<Result<(), AgentError>>) -> AgentCommand,
-) -> Result<(), Problem> {
-    let (reply, answer) = oneshot::channel();
+) -> Result<(), AgentError> {
+    let (reply, mut answer) = oneshot::channel();
     let lost = || AgentError::Lost("the agent's task ended".to_owned());
     agent.commands.send(command(reply)).await.map_err(|_| lost())?;
-    answer.await.map_err(|_| lost())??;
-    Ok(())
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer.map_err(|_| lost())?,
+            Some(said) = agent.events.recv() => early.keep(said),
+        }
+    }
 }
 
 #[cfg(test)]

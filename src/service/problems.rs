@@ -18,7 +18,9 @@ impl From<LeaseError> for Problem {
             LeaseError::QueueFull { waiting } => {
                 Self::new(Code::PoolExhausted, format!("no sandbox is free and {waiting} others wait already"))
             }
-            LeaseError::Failing(Failure { kind, phase, detail, pause, .. }) => {
+            LeaseError::Failing(failure) => {
+                let pause = failure.pause();
+                let Failure { kind, phase, detail, .. } = failure;
                 let code = match kind {
                     FailureKind::Engine => Code::EngineUnavailable,
                     FailureKind::Container | FailureKind::Agent | FailureKind::AgentTimeout => {

@@ -1,46 +1,86 @@
 //! Whether we can serve: engine, stock, state folder.
+//!
+//! Anybody may ask, without a token and as often as they like: one look at a time, and its answer holds for a second.
 
-use std::{fs, io::Write as _, path::Path};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{Service, view::Readiness};
-use crate::pool::Pool;
+use crate::pool::{FailureKind, Pool};
+
+/// How long an answer holds.
+const FRESH: Duration = Duration::from_secs(1);
+/// Deadline for a few bytes on the state folder's disk.
+const WRITE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The last look. The lock is held while looking: those who ask meanwhile get its answer.
+#[derive(Debug, Default)]
+pub(super) struct LastLook(Mutex<Option<(Instant, Readiness)>>);
 
 impl Service {
-    /// Looks at everything an open needs. The engine's deadline bounds it.
+    /// Looks at everything an open needs. The deadlines of the engine and the disk bound it.
     pub async fn readiness(&self) -> Readiness {
+        let mut last = self.last_look.0.lock().await;
+        if let Some((when, readiness)) = last.as_ref()
+            && when.elapsed() < FRESH
+        {
+            return readiness.clone();
+        }
+        let readiness = self.look().await;
+        *last = Some((Instant::now(), readiness.clone()));
+        readiness
+    }
+
+    async fn look(&self) -> Readiness {
         let mut reasons = Vec::new();
         if self.check_serving().is_err() {
             reasons.push("the server is shutting down".to_owned());
         }
-        if let Err(error) = self.runtime.engine().await {
+        if let Err(error) = self.runtime.alive().await {
             tracing::debug!(%error, "not ready: the engine");
             reasons.push("the container engine can't be reached".to_owned());
         }
         reasons.extend(self.pools.values().filter_map(|pool| trouble(pool)));
         let state_dir = self.state_dir.clone();
-        let written = tokio::task::spawn_blocking(move || write_to(&state_dir)).await;
-        if !matches!(written, Ok(Ok(()))) {
+        let writing = tokio::task::spawn_blocking(move || write_to(&state_dir));
+        if !matches!(timeout(WRITE_DEADLINE, writing).await, Ok(Ok(Ok(())))) {
             reasons.push("the state folder can't be written to".to_owned());
         }
         Readiness { ready: reasons.is_empty(), reasons }
     }
 }
 
-/// A pool is in trouble when it should have stock and has none.
+/// A pool is in trouble when it should have stock and has none. Says which phase failed, not in whose words: this is for everybody.
 fn trouble(pool: &Pool) -> Option<String> {
     let figures = pool.figures();
-    let busy = figures.counts.leased + figures.counts.ending >= figures.cap;
-    if figures.target == 0 || figures.counts.ready > 0 || busy {
+    if figures.target == 0 || figures.counts.ready > 0 || figures.full {
         return None;
     }
-    let why = match figures.failures.first() {
-        Some(failure) => format!("the last start failed in phase {}: {}", failure.phase, failure.detail),
-        None => "sandboxes are being started".to_owned(),
-    };
+    let why = figures.failing.map_or_else(
+        || "sandboxes are being started".to_owned(),
+        |failure| {
+            let who = match failure.kind {
+                FailureKind::Engine => "the engine did not answer",
+                FailureKind::Container => "the container could not be started",
+                FailureKind::Agent => "the agent did not come up",
+                FailureKind::AgentTimeout => "the agent did not answer in time",
+            };
+            format!("the last start failed in phase {}: {who}", failure.phase)
+        },
+    );
     Some(format!("template {} has no warm sandbox: {why}", pool.name()))
 }
 
-fn write_to(state_dir: &Path) -> std::io::Result<()> {
+fn write_to(state_dir: &Path) -> io::Result<()> {
     let probe = state_dir.join(".writable");
     fs::File::create(&probe)?.write_all(b"ok\n")?;
     fs::remove_file(probe)

@@ -9,7 +9,7 @@
 mod clock;
 mod turn;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -17,20 +17,20 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument as _, Span, info, info_span};
+use tracing::{Instrument as _, info, info_span};
 
 use self::{clock::Clock, turn::RunningTurn};
 use super::{
+    Command, Opened,
     event::EventType,
     policy::{self, Refusal, Request, Stage},
     registry::{Registry, SessionHandle},
-    status::{EndReason, Identity, Tokens, Turn},
+    status::{EndReason, Tokens},
     translate,
 };
 use crate::{
-    agent::{Agent, AgentCommand, AgentError, AgentEvent},
+    agent::{Agent, AgentCommand, AgentError, AgentEvent, EarlyEvents},
     gateway::Usage,
-    ids::{PermissionId, SessionId, TurnId},
     log::EventLog,
     pool::Lease,
     problem::Code,
@@ -43,83 +43,6 @@ const COMMAND_CAPACITY: usize = 16;
 const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the engine may take to say how a container died.
 const POST_MORTEM_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What can be asked of a session.
-#[derive(Debug)]
-pub enum Command {
-    /// Starts a turn.
-    Prompt {
-        /// ACP content blocks.
-        content: Vec<Value>,
-        /// The span of the use case; the turn lives in it.
-        span: Span,
-        /// The turn, or why not.
-        reply: oneshot::Sender<Result<Turn, Refusal>>,
-    },
-    /// Asks a turn to end.
-    Cancel {
-        /// Which.
-        turn: TurnId,
-        /// Done, or why not.
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
-    /// Answers a permission.
-    Answer {
-        /// Which.
-        permission: PermissionId,
-        /// The chosen option; none cancels.
-        option_id: Option<String>,
-        /// Done, or why not.
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
-    /// Ends the session; answered when its sandbox is gone.
-    Close {
-        /// Done.
-        reply: oneshot::Sender<()>,
-    },
-}
-
-/// The times a driver keeps.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// Deadline for a turn's first output.
-    pub first_output: Duration,
-    /// Deadline for a turn.
-    pub turn: Duration,
-    /// Between asking a turn to end and killing its agent.
-    pub cancel_grace: Duration,
-    /// A permission nobody answers is denied after this.
-    pub permission: Duration,
-    /// The session ends after this long without a turn.
-    pub idle: Duration,
-    /// The session ends at this age.
-    pub max_age: Duration,
-    /// Event text that is kept, in bytes.
-    pub log_bytes: usize,
-}
-
-/// A session that was opened and needs a driver.
-#[derive(Debug)]
-pub struct Opened {
-    /// Its id.
-    pub id: SessionId,
-    /// What never changes.
-    pub identity: Identity,
-    /// Its agent, ready for a prompt.
-    pub agent: Agent,
-    /// What the agent said while it waited.
-    pub early: Vec<AgentEvent>,
-    /// Its sandbox.
-    pub lease: Lease,
-    /// Fires when the sandbox is gone and the workspace at home.
-    pub gone: oneshot::Receiver<()>,
-    /// Token counts from the gateway.
-    pub usage: mpsc::Receiver<Usage>,
-    /// Held for as long as the session takes up room: the user's quota.
-    pub permit: Box<dyn Any + Send>,
-    /// Its times.
-    pub settings: Settings,
-}
 
 /// Starts the driver; the session is in the registry when this returns.
 pub fn spawn(
@@ -136,7 +59,7 @@ pub fn spawn(
     let session = Arc::new(SessionHandle::new(id, identity, log, sender));
     registry.add(&session);
     let clock = Clock::new(settings);
-    let driver = Driver { session: Arc::clone(&session), agent, lease, usage, clock, turn: None, metrics };
+    let driver = Driver { session: Arc::clone(&session), agent, lease, usage, clock, turn: None, stuck: None, metrics };
     let registry = Arc::clone(registry);
     // Not a child of the open: a session outlives the request that opened it.
     let span = info_span!(parent: None, "session", session.id = %session.id);
@@ -163,6 +86,8 @@ struct Driver {
     usage: mpsc::Receiver<Usage>,
     clock: Clock,
     turn: Option<RunningTurn>,
+    /// Set when the agent could not be told something.
+    stuck: Option<End>,
     metrics: Metrics,
 }
 
@@ -185,28 +110,18 @@ impl Driver {
     /// Runs the session to its end; returns who waits for that.
     async fn run(
         mut self,
-        early: Vec<AgentEvent>,
+        early: EarlyEvents,
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) -> Vec<oneshot::Sender<()>> {
-        for said in early {
-            self.append_said(said);
-        }
+        let mut early = early.into_iter();
         let end = loop {
             let end = tokio::select! {
-                Some(usage) = self.usage.recv() => { self.add_usage(&usage); None }
-                said = self.agent.events.recv() => match said {
-                    Some(said) => self.hear(said).await,
-                    None => Some(End::new(EndReason::SandboxLost, "the sandbox was lost")),
-                },
-                Some(command) = commands.recv() => self.obey(command),
-                () = self.clock.next() => self.on_time(),
-                () = stop.cancelled() => Some(End {
-                    turn: Some((Code::ShuttingDown, "the server is shutting down".to_owned())),
-                    ..End::new(EndReason::Shutdown, "the server is shutting down")
-                }),
+                biased;
+                Some(said) = std::future::ready(early.next()) => self.hear(said).await,
+                end = self.next(&mut commands, &stop) => end,
             };
-            if let Some(end) = end {
+            if let Some(end) = end.or_else(|| self.stuck.take()) {
                 break end;
             }
         };
@@ -220,6 +135,23 @@ impl Driver {
             }
         }
         closers
+    }
+
+    /// Takes one thing that happened, in no order of rank: neither a talkative agent nor a hasty user keeps the other waiting.
+    async fn next(&mut self, commands: &mut mpsc::Receiver<Command>, stop: &CancellationToken) -> Option<End> {
+        tokio::select! {
+            Some(usage) = self.usage.recv() => { self.add_usage(&usage); None }
+            said = self.agent.events.recv() => match said {
+                Some(said) => self.hear(said).await,
+                None => Some(End::new(EndReason::SandboxLost, "the sandbox was lost")),
+            },
+            Some(command) = commands.recv() => self.obey(command),
+            () = self.clock.next() => self.on_time(),
+            () = stop.cancelled() => Some(End {
+                turn: Some((Code::ShuttingDown, "the server is shutting down".to_owned())),
+                ..End::new(EndReason::Shutdown, "the server is shutting down")
+            }),
+        }
     }
 
     fn obey(&mut self, command: Command) -> Option<End> {
@@ -320,9 +252,10 @@ impl Driver {
         if self.turn.is_some() {
             self.end_turn(turn.map_or_else(|| Ok("cancelled".to_owned()), Err));
         }
-        self.append(EventType::SessionEnded, &json!({"reason": reason.as_str(), "detail": detail}));
         info!(reason = reason.as_str(), "session ended");
+        // Whoever has seen the event reads the new status: the event is appended while the status is locked.
         let mut status = self.session.locked();
+        self.append(EventType::SessionEnded, &json!({"reason": reason.as_str(), "detail": detail}));
         status.stage = Stage::Ended;
         status.end = Some((reason, detail));
         closer
@@ -336,11 +269,13 @@ impl Driver {
         self.session.log.append(kind, self.turn.as_ref().map(|turn| &turn.id), content)
     }
 
-    /// Tells the agent something. Its queue has room for all we may say at once; if it hasn't, the agent's task is stuck, and the
-    /// deadlines end it.
-    fn tell(&self, command: AgentCommand) {
-        if self.agent.commands.try_send(command).is_err() {
-            tracing::warn!("the agent's task takes no commands");
+    /// Tells the agent something. Its queue has room for all we may say at once; if it is full all the same, the agent takes nothing any
+    /// more, and the session ends rather than pretend that it was told.
+    fn tell(&mut self, command: AgentCommand) {
+        if self.agent.commands.try_send(command).is_err() && self.stuck.is_none() {
+            let detail = "the agent takes no more commands and was ended";
+            let turn = Some((Code::AgentFailed, detail.to_owned()));
+            self.stuck = Some(End { turn, ..End::new(EndReason::AgentExited, detail) });
         }
     }
 }

@@ -71,16 +71,18 @@ label! {
     GatewayOutcome {
         /// The model answered with a success.
         Forwarded = "forwarded",
-        /// The model answered with an error.
+        /// The model answered with an error, or with something that isn't passed on.
         ModelError = "model_error",
-        /// The model could not be reached or broke off.
+        /// The model could not be reached, did not answer in time, or broke off.
         Unreachable = "unreachable",
         /// The slot isn't leased.
         Unleased = "unleased",
         /// The host, path or method isn't among the template's.
         Forbidden = "forbidden",
-        /// The request broke a limit or HTTP itself.
+        /// The request broke a limit or HTTP itself, or came with a key that no key can be.
         Invalid = "invalid",
+        /// The agent hung up, or its lease ended, before there was an answer.
+        GivenUp = "given_up",
     }
 }
 

@@ -221,9 +221,10 @@ impl Metrics {
         self.0.turn_duration.record(after.as_secs_f64(), &[of(template)]);
     }
 
-    /// An agent wrote lines that are no protocol.
-    pub fn agent_skipped_lines(&self, template: &TemplateName, count: u64) {
-        self.0.agent_skipped_lines.add(count, &[of(template)]);
+    /// Counts lines that are no protocol, of all agents of a template.
+    #[must_use]
+    pub fn agent_skipped_lines(&self, template: &TemplateName) -> SkippedLines {
+        SkippedLines(Some((self.0.agent_skipped_lines.clone(), of(template))))
     }
 
     /// A model call of an agent ended.
@@ -249,6 +250,25 @@ impl Metrics {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Metrics")
+    }
+}
+
+/// Lines that are no protocol. The default counts nowhere.
+#[derive(Clone, Default)]
+pub struct SkippedLines(Option<(Counter<u64>, KeyValue)>);
+
+impl SkippedLines {
+    /// An agent wrote one.
+    pub fn count(&self) {
+        if let Some((counter, template)) = &self.0 {
+            counter.add(1, std::slice::from_ref(template));
+        }
+    }
+}
+
+impl std::fmt::Debug for SkippedLines {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SkippedLines")
     }
 }
 

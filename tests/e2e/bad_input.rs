@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     client::{Client, Reply, id},
-    house::House,
+    house::{House, model},
     settings::{ALICE, Settings},
     wait::within,
 };
@@ -186,5 +186,14 @@ async fn what_belongs_to_another_user_looks_exactly_like_what_never_was() {
     let untouched = alice.get_json(&format!("/v1/sessions/{}", id(&session))).await;
     assert_eq!(untouched["state"], "running", "{untouched}");
     assert_eq!(untouched["end"], Value::Null);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mode_the_agent_does_not_have_is_the_callers_fault() {
+    let house = House::start(Settings::new().gemini(model(None).await)).await;
+    let refused = house.alice().post("/v1/sessions", &json!({"mode": "no-such-mode"})).await;
+    let problem = refused.problem(400, "INVALID_REQUEST");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.starts_with("mode: ")), "{refused:?}");
     house.stop().await;
 }

@@ -20,6 +20,9 @@ use crate::{
 /// Deadline of one call; removing takes longest.
 const CALL: Duration = Duration::from_secs(20);
 
+/// How often a failed test looks for what it has left.
+const LATE_LOOKS: usize = 5;
+
 /// One container of an instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
@@ -147,8 +150,12 @@ impl Engine {
         let removal = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                for container in self.containers(&instance).await {
-                    self.remove(&container.id).await;
+                // A call that the killed server had made may still make one.
+                for _ in 0..LATE_LOOKS {
+                    for container in self.containers(&instance).await {
+                        self.remove(&container.id).await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             });
         });

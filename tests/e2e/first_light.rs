@@ -74,9 +74,7 @@ async fn a_warm_gemini_answers_a_prompt_with_numbered_events_in_order() {
     assert_eq!(second.last().map(|event| event.kind.as_str()), Some("turn.ended"));
     assert_eq!(events.up_to("turn.ended").await, second, "both readers see the same");
 
-    let reply = alice.get(&path).await;
-    assert!(!reply.header("etag").is_empty(), "{reply:?}");
-    let now = reply.expect(StatusCode::OK);
+    let now = alice.get_json(&path).await;
     assert_eq!((&now["state"], &now["last_seq"]), (&json!("ready"), &json!(second.last().expect("events").seq)));
     assert!(now["usage"]["input_tokens"].as_u64() > Some(0), "{now}");
 
@@ -110,6 +108,16 @@ async fn an_open_without_any_wish_gets_a_gemini_and_the_next_one_too() {
 
     let (one, other) = tokio::join!(alice.ask(&first, "[words:one]"), alice.ask(&second, "[words:other]"));
     assert_eq!((one.as_str(), other.as_str()), ("one", "other"));
+    let blocks = json!({"prompt": [{"type": "text", "text": "[words:of"}, {"type": "text", "text": "blocks]"}]});
+    let path = format!("/v1/sessions/{}/turns", id(&first));
+    let turn = alice.post(&path, &blocks).await.expect(StatusCode::ACCEPTED);
+    let mut events = alice.events(&first, 0).await;
+    while events
+        .next()
+        .await
+        .is_some_and(|event| event.kind != "turn.ended" || event.turn.as_deref() != Some(id(&turn)))
+    {}
+    assert_eq!(alice.get_json(&format!("{path}/{}", id(&turn))).await["stop_reason"], "end_turn");
     let pools = alice.get_json("/v1/pools").await.to_string();
     assert!(pools.contains("gemini") && pools.contains("leased"), "{pools}");
     house.stop().await;

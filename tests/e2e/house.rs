@@ -163,10 +163,14 @@ impl House {
         }
     }
 
-    /// Waits until the server is ready (again): a ready server has stock.
+    /// Waits until every pool is full (again).
     pub async fn stocked(&self) {
-        let look = async || (self.visitor().get("/readyz").await.status == 200).then_some(());
-        until("/readyz says 200", START, look).await;
+        let full = async || {
+            let pools = self.alice().get_json("/v1/pools").await;
+            let pools = pools["items"].as_array().expect("a list of pools");
+            pools.iter().all(|pool| pool["warm"] == pool["target"]).then_some(())
+        };
+        until("all pools are full", START, full).await;
     }
 
     pub fn engine(&self) -> &Engine {
@@ -231,10 +235,19 @@ impl Drop for House {
 
 /// A model stub in this process; it ends with the test.
 pub async fn model(required_key: Option<&str>) -> SocketAddr {
+    let require_key = required_key.map(|key| key.to_owned().into());
+    model_with(model_stub::Options { require_key, ..model_stub::Options::default() }).await
+}
+
+/// A model stub that refuses every key and repeats it in the refusal.
+pub async fn model_that_repeats_keys() -> SocketAddr {
+    let require_key = Some("a key that nobody has".to_owned().into());
+    model_with(model_stub::Options { require_key, echo_key: true, ..model_stub::Options::default() }).await
+}
+
+async fn model_with(options: model_stub::Options) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
     let address = listener.local_addr().expect("a listener has an address");
-    let require_key = required_key.map(|key| key.to_owned().into());
-    let options = model_stub::Options { require_key, ..model_stub::Options::default() };
     tokio::spawn(model_stub::serve(listener, options, std::future::pending()));
     address
 }

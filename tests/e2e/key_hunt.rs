@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     client::id,
-    house::{House, model},
+    house::{House, model, model_that_repeats_keys},
     processes,
     secret::Canary,
     settings::Settings,
@@ -53,6 +53,38 @@ async fn a_users_key_reaches_the_model_and_is_found_nowhere_else() {
     alice.close(&session).await;
     search_folder(&house.state(), &canary);
     canary.assert_not_in("the log", &house.log());
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_repeats_the_key_in_its_refusal_does_not_give_it_away() {
+    let (own, shared) = (Canary::new(), Canary::new());
+    let settings = Settings::new().gemini(model_that_repeats_keys().await).set("telemetry", "log", "\"trace\"");
+    let house = House::start(settings.variable("GEMINI_API_KEY", &shared.key)).await;
+    let alice = house.alice();
+    for (canary, body) in [
+        (&own, json!({"template": "gemini", "credential": {"api_key": own.key}})),
+        (&shared, json!({"template": "gemini"})),
+    ] {
+        let session = alice.open(body).await;
+        let mut events = alice.events(&session, 0).await;
+        alice.prompt(&session, "[words:never]").await.rest().await;
+        let seen = events.up_to("turn.failed").await;
+        // The agent was told why, but for the key.
+        let told = format!("{seen:?}");
+        assert!(told.contains("api_key:(hidden)") && told.contains("suspended"), "{seen:#?}");
+        canary.assert_not_in("the events", told.as_bytes());
+        for container in &house.engine().running(&house.instance).await {
+            search_container(&house, container, canary).await;
+        }
+        alice.close(&session).await;
+        let path = format!("/v1/sessions/{}/events", id(&session));
+        canary.assert_not_in("the events", &alice.get(&path).await.body);
+        search_folder(&house.state(), canary);
+        canary.assert_not_in("the log", &house.log());
+    }
+    let metrics = house.operator().get("/metrics").await.body;
+    assert!(String::from_utf8_lossy(&metrics).contains("greenroom_gateway_requests_total{outcome=\"model_error\"} "));
     house.stop().await;
 }
 

@@ -18,14 +18,18 @@ mod wait;
 
 // The promises.
 mod bad_input;
+mod callers;
 mod chat;
 mod crash;
 mod endings;
 mod engine_outage;
 mod failing_agents;
 mod first_light;
+mod gateway;
+mod hostile_agents;
 mod key_hunt;
 mod limits;
+mod many_at_once;
 mod once_only;
 mod operator;
 mod permissions;

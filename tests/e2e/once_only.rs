@@ -63,6 +63,7 @@ async fn five_gemini_sessions_never_meet_the_same_container_twice() {
     let alice = house.alice();
     let mut met = HashSet::new();
     for round in 0..5 {
+        house.stocked().await;
         let session = alice.open(json!({"template": "gemini"})).await;
         let before = house.engine().containers(&house.instance).await;
         assert_eq!(alice.ask(&session, "[words:hello]").await, "hello");

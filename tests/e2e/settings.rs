@@ -13,7 +13,7 @@ pub const GEMINI: &str = "greenroom/gemini:latest";
 pub const BUSYBOX: &str = "greenroom/busybox:test";
 
 /// An agent that runs each prompt as a shell command, and says what it printed.
-const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
+pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
 /// Settings of one server.
 #[derive(Debug, Clone, Default)]

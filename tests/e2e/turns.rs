@@ -98,3 +98,25 @@ async fn closing_in_the_middle_of_a_turn_ends_turn_session_and_stream() {
     alice.post(&format!("{path}/turns"), &json!({"prompt": "anyone?"})).await.problem(409, "SESSION_ENDED");
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_holds_what_it_was_asked_and_nothing_of_the_one_before() {
+    let house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    // A prompt of several lines is one prompt, or is refused; it is not several.
+    let path = format!("/v1/sessions/{}/turns", id(&session));
+    let several = alice.post(&path, &json!({"prompt": "echo one\necho two\r\necho three"})).await;
+    if several.status == StatusCode::ACCEPTED {
+        alice.events(&session, 0).await.up_to("turn.ended").await;
+    }
+    assert_eq!(alice.ask(&session, "echo four").await.trim(), "four");
+    assert_eq!(alice.ask(&session, "echo five").await.trim(), "five");
+
+    // What comes between two turns belongs to neither.
+    alice.ask(&session, "(sleep 0.3; echo late) & echo now").await;
+    let mut events = alice.events(&session, 0).await;
+    while !events.next().await.expect("the late line comes").content.to_string().contains("late") {}
+    assert_eq!(alice.ask(&session, "echo six").await.trim(), "six");
+    house.stop().await;
+}

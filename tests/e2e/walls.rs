@@ -68,55 +68,6 @@ async fn from_inside_every_destination_but_the_gateway_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_gateway_lets_the_models_calls_through_and_nothing_else() {
-    let model = Recorder::start().await;
-    let house = House::start(Settings::new().shell_with_node().model(model.address)).await;
-    let alice = house.alice();
-    let session = alice.open(json!({"template": "shell", "credential": {"api_key": "key-of-this-session"}})).await;
-
-    // The only listener inside is the supervisor's, which leads to the gateway.
-    let list = r#"cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == "0A" {split($2, a, ":"); printf "%s ", a[2]}'"#;
-    let listeners = alice.ask(&session, list).await;
-    let ports =
-        listeners.split_whitespace().map(|port| u16::from_str_radix(port, 16).expect("hex")).collect::<Vec<_>>();
-    let [port] = ports[..] else { panic!("listeners inside: {ports:?}") };
-
-    let call = async |method: &str, path: &str, host: &str| {
-        let script = format!(
-            "const r=require('http').request({{host:'127.0.0.1',port:{port},method:'{method}',path:'{path}',headers:{{host:'{host}',\
-             'content-type':'application/json','x-goog-api-key':'forged'}}}},a=>{{console.log(a.statusCode);process.exit()}});\
-             r.on('error',e=>{{console.log(e.code);process.exit()}});r.on('connect',a=>{{console.log(a.statusCode);process.exit()}});\
-             r.setTimeout(5000,()=>{{console.log('silence');process.exit()}});r.end('{{}}')"
-        );
-        alice.ask(&session, &format!("node -e \"{script}\"")).await.trim().to_owned()
-    };
-    for (method, path, host) in [
-        ("GET", "/", "localhost"),
-        ("GET", "/v1beta/models", "localhost"),
-        ("POST", "/v1beta/models/../files", "localhost"),
-        ("POST", "/v1beta/models/a:streamGenerateContent/../../x", "localhost"),
-        ("POST", "/v1beta/models/a%2f..%2f..%2fx:generateContent/", "localhost"),
-        ("POST", "//elsewhere.example/v1beta/models/a:generateContent/x", "localhost"),
-        ("POST", "http://elsewhere.example/v1/upload", "elsewhere.example"),
-        ("CONNECT", "elsewhere.example:443", "elsewhere.example"),
-    ] {
-        let outcome = call(method, path, host).await;
-        let refused = outcome.parse::<u16>().map_or(outcome == "ECONNRESET", |status| (400..500).contains(&status));
-        assert!(refused, "{method} {path}: {outcome}");
-    }
-    assert!(model.received().is_empty(), "{:?}", model.received());
-
-    assert_eq!(call("POST", "/v1beta/models/gemini-x:generateContent", "elsewhere.example").await, "200");
-    let received = model.received();
-    let [only] = &received[..] else { panic!("{received:?}") };
-    assert_eq!((only.method.as_str(), only.path.as_str()), ("POST", "/v1beta/models/gemini-x:generateContent"));
-    assert_eq!(only.headers["host"], model.address.to_string().as_str(), "the template says where, not the agent");
-    let keys = only.headers.get_all("x-goog-api-key").iter().collect::<Vec<_>>();
-    assert_eq!(keys, ["key-of-this-session"], "the agent's own key is not passed on");
-    house.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_cannot_touch_the_house_it_lives_in() {
     let house = House::start(Settings::new().shell()).await;
     let alice = house.alice();
@@ -159,6 +110,28 @@ async fn an_agent_cannot_touch_the_house_it_lives_in() {
         let outcome = alice.ask(&session, &format!("{allowed} && echo done")).await;
         assert_eq!(outcome.trim(), "done", "{allowed}");
     }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_wild_inside_stays_inside() {
+    let house = House::start(Settings::new().shell().set("templates.shell.limits", "pids", "64")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+
+    // Orphans are reaped by the supervisor.
+    alice.ask(&session, "for n in $(seq 1 20); do (sleep 0.05 &); done; sleep 0.5").await;
+    let zombies = alice.ask(&session, "cat /proc/[0-9]*/stat | awk '$3 == \"Z\"' | wc -l").await;
+    assert_eq!(zombies.trim(), "0");
+
+    let full = alice
+        .ask(&session, "dd if=/dev/zero of=/tmp/full bs=1M count=400 2>&1 | grep -c 'No space'; rm /tmp/full")
+        .await;
+    assert_eq!(full.trim(), "1");
+
+    let bomb = alice.ask(&session, "f() { f | f & }; f; sleep 1; echo survived").await;
+    assert!(bomb.contains("fork") || bomb.contains("survived"), "{bomb}");
+    alice.close(&session).await;
     house.stop().await;
 }
 

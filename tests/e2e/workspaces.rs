@@ -49,6 +49,27 @@ async fn a_named_workspace_survives_its_sessions_and_is_held_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workspace_cannot_be_swapped_for_something_else() {
+    let house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let wish = json!({"template": "shell", "workspace": "swapped"});
+    let session = alice.open(wish.clone()).await;
+    alice.ask(&session, "echo mine >/sandbox/workspace/file; chmod 000 /sandbox/workspace").await;
+    alice
+        .ask(&session, "mv /sandbox/workspace /sandbox/away; rm -rf /sandbox/workspace; ln -s /etc /sandbox/workspace")
+        .await;
+    alice.close(&session).await;
+
+    // Whatever became of it: it can be opened again, and is a folder in which one can write.
+    let again = alice.open(wish).await;
+    let kind = alice.ask(&again, "[ -d /sandbox/workspace ] && [ ! -L /sandbox/workspace ] && echo folder").await;
+    assert_eq!(kind.trim(), "folder");
+    alice.ask(&again, "chmod 755 /sandbox/workspace").await;
+    assert_eq!(alice.ask(&again, "cat /sandbox/workspace/file").await.trim(), "mine");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_want_one_workspace_at_once_one_gets_it() {
     let settings = Settings::new().shell().set("pool", "size", "4").set("limits", "waiting", "16");
     let house = House::start(settings).await;

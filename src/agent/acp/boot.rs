@@ -21,10 +21,13 @@ use super::{
     call::Calls,
     message::{self, Message},
 };
-use crate::agent::{
-    AgentError, BootPlan, BootTimes,
-    framing::readable,
-    wire::{Heard, Reader, Writer},
+use crate::{
+    agent::{
+        AgentError, BootPlan, BootTimes,
+        framing::readable,
+        wire::{Heard, Reader, Writer},
+    },
+    telemetry::SkippedLines,
 };
 
 /// The way to authenticate that sends the agent's model traffic to an address of ours.
@@ -41,6 +44,7 @@ pub(super) struct Boot<'plan> {
     plan: &'plan BootPlan,
     /// The last line it wrote for people.
     last_words: String,
+    skipped: SkippedLines,
 }
 
 /// An agent that takes prompts.
@@ -56,11 +60,13 @@ pub(super) struct Booted {
     pub(super) session: String,
     /// How long it took.
     pub(super) times: BootTimes,
+    /// Where its lines that are no message go on being counted.
+    pub(super) skipped: SkippedLines,
 }
 
 impl<'plan> Boot<'plan> {
-    pub(super) fn new(reader: Reader, writer: Writer, plan: &'plan BootPlan) -> Self {
-        Self { reader, writer, calls: Calls::default(), plan, last_words: String::new() }
+    pub(super) fn new(reader: Reader, writer: Writer, plan: &'plan BootPlan, skipped: SkippedLines) -> Self {
+        Self { reader, writer, calls: Calls::default(), plan, last_words: String::new(), skipped }
     }
 
     /// Shakes hands.
@@ -70,7 +76,8 @@ impl<'plan> Boot<'plan> {
     pub(super) async fn run(mut self) -> Result<Booted, AgentError> {
         match self.shake_hands().await {
             Ok((session, times)) => {
-                Ok(Booted { reader: self.reader, writer: self.writer, calls: self.calls, session, times })
+                let Self { reader, writer, calls, skipped, .. } = self;
+                Ok(Booted { reader, writer, calls, session, times, skipped })
             }
             Err(error) => {
                 if !self.last_words.is_empty() {
@@ -142,7 +149,10 @@ impl<'plan> Boot<'plan> {
                             return result.map_err(|message| AgentError::Refused { call, message });
                         }
                         Message::Request { id, method, .. } => self.writer.push(message::refusal(&id, &method)),
-                        Message::Other => self.note(readable(&line, WORDS_LIMIT)),
+                        Message::Other => {
+                            self.skipped.count();
+                            self.note(readable(&line, WORDS_LIMIT));
+                        }
                         Message::Answer { .. } | Message::Notification { .. } => {}
                     },
                     Heard::Log(text) => self.note(readable(text.as_bytes(), WORDS_LIMIT)),

@@ -3,6 +3,8 @@
 //! Reading is lenient: fields nobody knows are passed over, and a line that is no message is [`Message::Other`], for people to
 //! read and never to be answered. `serde_json` gives up at 128 levels of nesting, so no line can exhaust the stack.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -73,11 +75,21 @@ impl Message {
 
 /// What an agent says about its error: the message, and the details that some hide in `data`.
 fn error_text(error: &Value) -> String {
-    let message = error["message"].as_str().unwrap_or("it gave no reason");
+    let message = plain(error["message"].as_str().unwrap_or("it gave no reason"));
     let details = error["data"]["details"].as_str().or_else(|| error["data"].as_str());
     match details {
         Some(details) => shorten(&format!("{message}: {details}"), ERROR_TEXT_LIMIT, false),
-        None => shorten(message, ERROR_TEXT_LIMIT, false),
+        None => shorten(&message, ERROR_TEXT_LIMIT, false),
+    }
+}
+
+/// Agents quote their model's answer whole, as JSON: what it says to people is inside.
+fn plain(message: &str) -> Cow<'_, str> {
+    let quoted: Option<Value> =
+        message.trim_start().starts_with('{').then(|| serde_json::from_str(message).ok()).flatten();
+    match quoted.as_ref().and_then(|quoted| quoted["error"]["message"].as_str()) {
+        Some(said) => Cow::Owned(said.to_owned()),
+        None => Cow::Borrowed(message),
     }
 }
 
@@ -144,6 +156,10 @@ mod tests {
         let hidden = r#"{"id":1,"error":{"code":-32603,"message":"Internal error","data":{"details":"No such mode"}}}"#;
         let Message::Answer { result: Err(text), .. } = parse(hidden) else { panic!("an answer") };
         assert_eq!(text, "Internal error: No such mode");
+        let quoting =
+            json!({"id": 1, "error": {"message": r#"{"error":{"code":429,"message":"Too many"}}"#}}).to_string();
+        let Message::Answer { result: Err(text), .. } = parse(&quoting) else { panic!("an answer") };
+        assert_eq!(text, "Too many");
         let strange = r#"{"id":1,"error":"boom"}"#;
         assert!(matches!(parse(strange), Message::Answer { result: Err(_), .. }));
         let endless = format!(r#"{{"id":1,"error":{{"message":"{}"}}}}"#, "ä".repeat(5000));

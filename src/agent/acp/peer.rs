@@ -40,6 +40,7 @@ use crate::{
         wire::{Heard, Reader, Writer},
     },
     sandbox::pipes::Stream,
+    telemetry::SkippedLines,
 };
 
 /// Not in the stable part of the protocol yet, but what Gemini CLI takes.
@@ -87,6 +88,7 @@ pub(super) struct Peer {
     former: Vec<String>,
     answer_deadline: Duration,
     odd: Oddities,
+    skipped: SkippedLines,
 }
 
 impl Peer {
@@ -108,6 +110,7 @@ impl Peer {
             former: Vec::new(),
             answer_deadline,
             odd: Oddities::default(),
+            skipped: booted.skipped,
         }
     }
 
@@ -224,6 +227,7 @@ impl Peer {
             Message::Notification { method, params } => self.told(&method, params),
             Message::Other => {
                 self.odd.other_lines += 1;
+                self.skipped.count();
                 let text = readable(&line, LOG_LINE_LIMIT);
                 self.outbox.push(AgentEvent::Log { stream: Stream::Stdout, text });
             }

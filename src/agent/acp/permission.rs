@@ -9,9 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::message;
-
-/// Permission requests that may be open at the same time; further ones are answered `cancelled`.
-const OPEN_LIMIT: usize = 64;
+use crate::agent::OPEN_PERMISSIONS;
 
 /// The open requests: our number and the agent's own id.
 #[derive(Debug, Default)]
@@ -26,7 +24,7 @@ impl Permissions {
     /// # Errors
     /// Too many are open; the answer to send at once.
     pub(super) fn open(&mut self, id: Value) -> Result<u64, Bytes> {
-        if self.open.len() >= OPEN_LIMIT {
+        if self.open.len() >= OPEN_PERMISSIONS {
             return Err(cancelled(&id));
         }
         self.last += 1;

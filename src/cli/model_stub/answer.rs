@@ -77,6 +77,19 @@ pub(super) fn wrong_key() -> Value {
     error
 }
 
+/// What the API says to a suspended key: with the key, in two places.
+pub(super) fn suspended_key(key: &str) -> Value {
+    let consumer = format!("api_key:{key}");
+    let mut error = error(403, &format!("Permission denied: Consumer '{consumer}' has been suspended."));
+    error["error"]["details"] = json!([{
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "CONSUMER_SUSPENDED",
+        "domain": "googleapis.com",
+        "metadata": {"service": "generativelanguage.googleapis.com", "containerInfo": consumer},
+    }]);
+    error
+}
+
 /// The smallest value that fits a JSON schema: what an agent's side questions (which model, who speaks next) are answered with.
 pub(super) fn fitting(schema: &Value) -> Value {
     fit(schema, DEPTH)

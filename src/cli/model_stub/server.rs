@@ -103,13 +103,14 @@ fn route<'path>(method: &Method, path: &'path str) -> Option<(&'path str, &'path
     (method == Method::POST && ["v1", "v1beta", "v1beta1"].contains(&version) && known).then_some((model, call))
 }
 
-/// The API's own two ways of saying no: without a key, and with a wrong one.
+/// The API's own ways of saying no: without a key, with a wrong one, and with one it knows too well.
 fn check_key(options: &Options, headers: &HeaderMap) -> Result<(), Failure> {
     let Some(required) = &options.require_key else { return Ok(()) };
     let unknown = "Method doesn't allow unregistered callers (callers without established identity).";
     match headers.get("x-goog-api-key").map(HeaderValue::as_bytes) {
         None | Some(b"") => Err((403, answer::error(403, unknown))),
         Some(key) if key == required.expose_secret().as_bytes() => Ok(()),
+        Some(key) if options.echo_key => Err((403, answer::suspended_key(&String::from_utf8_lossy(key)))),
         Some(_) => Err((400, answer::wrong_key())),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     config::ModelApi,
     gateway::{Deadlines, ModelKey, Usage},
     ids::{SessionId, UserId},
+    telemetry::Metrics,
 };
 
 const CANARY: &str = "canary-key-of-ada";
@@ -26,6 +27,7 @@ struct House {
     socket: PathBuf,
     usage: mpsc::Receiver<Usage>,
     binding: Binding,
+    metrics: Metrics,
     _folder: tempfile::TempDir,
 }
 
@@ -38,7 +40,8 @@ impl House {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("gateway.sock");
         let endpoint = Endpoint::compile(&ModelApi::default(), Some(base_url)).expect("good");
-        let mut gateway = Gateway::new().expect("a gateway");
+        let metrics = Metrics::new();
+        let mut gateway = Gateway::new(metrics.clone()).expect("a gateway");
         gateway.deadlines = deadlines;
         let slot = gateway.open_slot(&socket, Arc::new(endpoint)).expect("listens");
         let (sender, usage) = mpsc::channel(super::super::USAGE_CAPACITY);
@@ -48,7 +51,7 @@ impl House {
             key: Some(ModelKey(Arc::new(SecretString::from(CANARY)))),
             usage: sender,
         };
-        Self { slot, socket, usage, binding, _folder: folder }
+        Self { slot, socket, usage, binding, metrics, _folder: folder }
     }
 
     fn bound(base_url: &str) -> Self {
@@ -59,6 +62,11 @@ impl House {
 
     async fn agent(&self) -> Agent {
         Agent::connect(&self.socket).await
+    }
+
+    fn counted(&self, outcome: &str) -> bool {
+        let line = format!("greenroom_gateway_requests_total{{outcome=\"{outcome}\"}} 1\n");
+        self.metrics.render().contains(&line)
     }
 
     async fn ask(&self, request: Request<Full<Bytes>>) -> (StatusCode, String) {
@@ -168,6 +176,44 @@ async fn a_model_that_does_not_answer_or_falls_silent_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_model_that_repeats_the_key_in_its_refusal_is_not_repeated() {
+    let model = Model::start(model::refuse_and_repeat_the_key).await;
+    let house = House::bound(&model.url());
+    let (status, text) = house.ask(json_request(PATH, "{}")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(!text.contains(CANARY), "{text}");
+    assert!(text.contains("Consumer 'api_key:(hidden)' has been suspended."), "the rest is the model's own: {text}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_searched_for_the_key_is_replaced() {
+    let short = Duration::from_millis(100);
+    let deadlines = Deadlines { head: Duration::from_secs(10), idle: short };
+    let endless = Model::start(|_, _| async {
+        let (_, body) = model::pieces(1024, 1024 * 1024);
+        Response::builder().status(500).body(body).expect("an answer")
+    });
+    let encoded = Model::start(|_, _| async {
+        let answer = Response::builder().status(429).header("content-encoding", "br");
+        answer.body(model::whole("unreadable")).expect("an answer")
+    });
+    let silent = Model::start(|request, seen| async {
+        let mut answer = model::one_piece_then_silence(request, seen).await;
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer
+    });
+    for (model, code, name) in [
+        (endless.await, 502, "UNAVAILABLE"),
+        (encoded.await, 502, "UNAVAILABLE"),
+        (silent.await, 504, "DEADLINE_EXCEEDED"),
+    ] {
+        let house = House::with(&model.url(), deadlines);
+        house.slot.bind(house.binding.clone());
+        assert_refused(house.ask(json_request(PATH, "{}")).await, code, name);
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_no_header_value_is_told() {
     let mut house = House::new("http://127.0.0.1:1");
     house.binding.key = Some(ModelKey(Arc::new(SecretString::from("a\r\nb"))));
@@ -209,7 +255,7 @@ async fn a_file_in_the_sockets_place_is_left_alone() {
     let socket = folder.path().join("gateway.sock");
     std::fs::write(&socket, "precious").expect("written");
     let endpoint = Arc::new(Endpoint::compile(&ModelApi::default(), None).expect("good"));
-    let gateway = Gateway::new().expect("a gateway");
+    let gateway = Gateway::new(Metrics::new()).expect("a gateway");
     assert!(gateway.open_slot(&socket, endpoint.clone()).is_err());
     assert_eq!(std::fs::read(&socket).expect("still there"), b"precious");
     let other = folder.path().join("other.sock");
@@ -295,6 +341,46 @@ async fn connections_past_the_limit_wait_for_their_turn() {
     assert!(!waiting.is_finished());
     crowd.clear();
     assert_eq!(waiting.await.expect("no panic").expect("an answer"), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_call_is_counted_once_by_what_became_of_it() {
+    let good = Model::start(model::echo_headers).await;
+    let house = House::new(&good.url());
+    let _refused = house.ask(json_request(PATH, "{}")).await;
+    house.slot.bind(house.binding.clone());
+    let _answered = house.ask(json_request(PATH, "{}")).await;
+    let _refused = house.ask(json_request("/v1beta/files", "{}")).await;
+    let mut request = json_request(PATH, "{}");
+    request.headers_mut().insert("content-type", "text/plain".parse().expect("a value"));
+    let _refused = house.ask(request).await;
+    for outcome in ["unleased", "forwarded", "forbidden", "invalid"] {
+        eventually(outcome, || house.counted(outcome)).await;
+    }
+    assert!(!["model_error", "unreachable", "given_up"].iter().any(|outcome| house.counted(outcome)));
+
+    let refusing = Model::start(model::refuse_and_repeat_the_key).await;
+    let house = House::bound(&refusing.url());
+    let _refused = house.ask(json_request(PATH, "{}")).await;
+    let broken_off = Model::start(model::one_piece_then_silence).await;
+    assert!(house.counted("model_error"));
+
+    let short = Deadlines { head: Duration::from_secs(10), idle: Duration::from_millis(50) };
+    let house = House::with(&broken_off.url(), short);
+    house.slot.bind(house.binding.clone());
+    let answer = house.agent().await.send(json_request(PATH, "{}")).await.expect("a head");
+    assert!(answer.into_body().collect().await.is_err());
+    eventually("a broken stream is counted", || house.counted("unreachable")).await;
+    assert!(!house.counted("forwarded"));
+
+    let silent = Model::start(|_, _| std::future::pending()).await;
+    let house = House::bound(&silent.url());
+    let mut agent = house.agent().await;
+    let asking = tokio::spawn(async move { agent.send(json_request(PATH, "{}")).await.map(drop) });
+    eventually("the model is asked", || silent.requests.load(Ordering::SeqCst) == 1).await;
+    house.slot.unbind();
+    assert!(asking.await.expect("no panic").is_err());
+    eventually("a call without an end is counted", || house.counted("given_up")).await;
 }
 
 #[tokio::test]

@@ -45,13 +45,17 @@ impl Connection {
 
     /// The engine as it introduced itself on this connection.
     pub(super) async fn engine(&self) -> Result<Engine, Fault> {
-        let mut held = self.engine.lock().await;
-        if let Some(engine) = held.as_ref() {
-            return Ok(engine.clone());
-        }
-        let engine = self.within("version", self.call_timeout, introduce(&self.address)).await?;
-        *held = Some(engine.clone());
-        Ok(engine)
+        // The wait for the lock is within: whoever holds it may be waiting for an engine that doesn't answer.
+        let introduced = async {
+            let mut held = self.engine.lock().await;
+            if let Some(engine) = held.as_ref() {
+                return Ok(engine.clone());
+            }
+            let engine = introduce(&self.address).await?;
+            *held = Some(engine.clone());
+            Ok(engine)
+        };
+        self.within("version", self.call_timeout, introduced).await
     }
 
     /// The engine as it introduces itself now: the proof that it is there.

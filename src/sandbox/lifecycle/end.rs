@@ -182,8 +182,7 @@ impl Reaper {
                 let Some((parts, token)) = parts else { break };
                 let (engine, permits, stop) = (Arc::clone(&engine), Arc::clone(&permits), stop.clone());
                 tokio::spawn(async move {
-                    let _permit = permits.acquire_owned().await;
-                    destroy(&*engine, *parts, &stop).await;
+                    destroy(&*engine, *parts, &permits, &stop).await;
                     drop(token);
                 });
             }
@@ -198,11 +197,11 @@ impl Reaper {
     }
 }
 
-async fn destroy(runtime: &dyn Runtime, parts: Parts, stop: &CancellationToken) {
+async fn destroy(runtime: &dyn Runtime, parts: Parts, permits: &Semaphore, stop: &CancellationToken) {
     let Parts { slot, container, gateway, link, when_gone, entry } = parts;
     drop(gateway);
     let mut pause = FIRST_PAUSE;
-    while let Err(error) = remove(runtime, &container, &slot).await {
+    while let Err(error) = remove(runtime, &container, &slot, permits).await {
         warn!(%error, slot = %slot.id(), "a container could not be removed; trying again");
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -230,7 +229,14 @@ async fn destroy(runtime: &dyn Runtime, parts: Parts, stop: &CancellationToken) 
     }
 }
 
-async fn remove(runtime: &dyn Runtime, container: &Container, slot: &Slot) -> Result<(), RuntimeError> {
+/// One try. It has a permit only for as long as it asks: a container that won't go must not keep others from going.
+async fn remove(
+    runtime: &dyn Runtime,
+    container: &Container,
+    slot: &Slot,
+    permits: &Semaphore,
+) -> Result<(), RuntimeError> {
+    let _one_of_a_few = permits.acquire().await;
     match container {
         Container::None => Ok(()),
         Container::Made(id) => runtime.remove(id).await,

@@ -9,6 +9,7 @@ use crate::{
     config::{Protocol, Template},
     gateway::{Endpoint, EndpointError},
     ids::TemplateName,
+    telemetry::Metrics,
 };
 
 /// What a pool makes its sandboxes from.
@@ -25,7 +26,8 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Compiles a template. `model_base_url` replaces the model API's address; agents' tasks are counted in `tasks`.
+    /// Compiles a template. `model_base_url` replaces the model API's address; agents' tasks are counted in `tasks`, and their odd lines in
+    /// `metrics`.
     ///
     /// # Errors
     /// The model API's settings make no sense.
@@ -34,10 +36,11 @@ impl Recipe {
         template: Template,
         model_base_url: Option<&str>,
         tasks: &TaskTracker,
+        metrics: &Metrics,
     ) -> Result<Self, EndpointError> {
         let endpoint = Arc::new(Endpoint::compile(&template.model, model_base_url)?);
         let protocol: Arc<dyn AgentProtocol> = match template.protocol {
-            Protocol::Acp => Arc::new(Acp::new(tasks.clone())),
+            Protocol::Acp => Arc::new(Acp::new(tasks.clone(), metrics.agent_skipped_lines(&name))),
             Protocol::Lines => Arc::new(Lines::new(template.quiet_time, tasks.clone())),
         };
         Ok(Self { name, template: Arc::new(template), endpoint, protocol })

@@ -11,7 +11,7 @@ use tracing::{Instrument as _, info_span};
 
 use super::{Reaper, Recipe, Remains, Sandbox};
 use crate::{
-    agent::{AgentError, BootPlan},
+    agent::{AgentError, BootPlan, EarlyEvents},
     config,
     gateway::{Gateway, GatewayError},
     ids::{Epoch, SlotId},
@@ -157,11 +157,10 @@ impl Starter {
         Ok(Sandbox {
             remains,
             agent: Some(agent),
-            early: Vec::new(),
+            early: EarlyEvents::default(),
             template: recipe.name.clone(),
             workspace_inside,
             times,
-            ready_since: Instant::now(),
         })
     }
 

@@ -333,7 +333,7 @@ impl Task {
     reason = "unsound only for types that may give another descriptor each time; its successor is unsafe"
 )]
 fn watch_for_end(pid: i32) -> Option<AsyncFd<OwnedFd>> {
-    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::NONBLOCK).ok()?;
+    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     AsyncFd::with_interest(process, Interest::READABLE).ok()
 }
 

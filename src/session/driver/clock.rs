@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Settings;
 use crate::ids::PermissionId;
+use crate::session::Settings;
 
 /// What is due.
 #[derive(Debug, Clone, PartialEq, Eq)]

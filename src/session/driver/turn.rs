@@ -12,7 +12,7 @@ use crate::{
     problem::Code,
     session::{
         event::EventType,
-        policy::Stage,
+        policy::{Request, Stage},
         status::{EndReason, Permission, Tokens, Turn, TurnState},
         translate,
     },
@@ -38,22 +38,24 @@ impl Driver {
         span.record("turn.id", id.as_str());
         let running = RunningTurn { id: id.clone(), begun: Instant::now(), span, stream: None, overdue: None };
         self.turn = Some(running);
-        let first_seq = self.append(EventType::TurnStarted, &json!({"turn_id": id, "prompt": content}));
         let now = Timestamp::now();
-        let turn = Turn {
-            id,
-            state: TurnState::Running,
-            tokens: Tokens::default(),
-            first_seq,
-            last_seq: None,
-            created_at: now,
-        };
-        {
+        let turn = {
+            // Whoever has seen an event reads the status that goes with it: events are appended while the status is locked.
             let mut status = self.session.locked();
+            let first_seq = self.append(EventType::TurnStarted, &json!({"turn_id": id, "prompt": content}));
+            let turn = Turn {
+                id,
+                state: TurnState::Running,
+                tokens: Tokens::default(),
+                first_seq,
+                last_seq: None,
+                created_at: now,
+            };
             status.stage = Stage::Turn { cancelling: false };
             status.last_active_at = now;
             status.add_turn(turn.clone());
-        }
+            turn
+        };
         self.clock.turn_begins();
         self.tell(AgentCommand::Prompt { content });
         turn
@@ -89,39 +91,43 @@ impl Driver {
         self.resolve_all("policy");
         let Some(overdue) = self.turn.as_mut().map(|turn| turn.overdue.take()) else { return };
         let outcome = overdue.map_or(outcome, Err);
-        let tokens = self.session.with_status(|status| status.running().map(|turn| turn.tokens).unwrap_or_default());
-        let last_seq = match &outcome {
-            Ok(stop_reason) => {
-                let content = json!({"stop_reason": stop_reason, "usage": translate::tokens(tokens)});
-                self.append(EventType::TurnEnded, &content)
+        let turn_id = self.turn.as_ref().map(|turn| turn.id.clone());
+        {
+            let mut status = self.session.locked();
+            let tokens = status.running().map(|turn| turn.tokens).unwrap_or_default();
+            let (kind, content) = match &outcome {
+                Ok(reason) => {
+                    (EventType::TurnEnded, json!({"stop_reason": reason, "usage": translate::tokens(tokens)}))
+                }
+                Err((code, detail)) => (EventType::TurnFailed, translate::problem(*code, detail)),
+            };
+            let last_seq = self.session.log.append(kind, turn_id.as_ref(), &content);
+            status.stage = Stage::Ready;
+            status.last_active_at = Timestamp::now();
+            if let Some(turn) = status.running_mut() {
+                turn.last_seq = Some(last_seq);
+                turn.state = match &outcome {
+                    Ok(stop_reason) => TurnState::Ended(stop_reason.clone()),
+                    Err((code, detail)) => TurnState::Failed(*code, detail.clone()),
+                };
             }
-            Err((code, detail)) => self.append(EventType::TurnFailed, &translate::problem(*code, detail)),
-        };
-        let turn = self.turn.take().expect("it was there a few lines ago");
-        let label = outcome.as_ref().map_or_else(|(code, _)| code.as_str(), String::as_str);
-        turn.span.record("turn.outcome", label);
+        }
+        self.clock.turn_is_over();
+        let Some(turn) = self.turn.take() else { return };
         let counted = outcome
             .as_ref()
             .map_or_else(|(code, _)| TurnOutcome::Failed(*code), |reason| TurnOutcome::from_stop_reason(reason));
+        turn.span.record("turn.outcome", counted.as_str());
         self.metrics.turn_ended(&self.session.identity.template, counted, turn.begun.elapsed());
-        self.clock.turn_is_over();
-        let mut status = self.session.locked();
-        status.stage = Stage::Ready;
-        status.last_active_at = Timestamp::now();
-        if let Some(turn) = status.running_mut() {
-            turn.last_seq = Some(last_seq);
-            turn.state = match outcome {
-                Ok(stop_reason) => TurnState::Ended(stop_reason),
-                Err((code, detail)) => TurnState::Failed(code, detail),
-            };
-        }
     }
 
     /// The agent asks to be allowed something.
     pub(super) fn ask(&mut self, request: u64, tool_call: Value, options: Vec<PermissionOption>) {
         self.first_output();
-        let Some(turn) = self.turn.as_ref().map(|turn| turn.id.clone()) else {
-            // Nobody's turn: nobody can be asked.
+        let cancelling = self.session.with_status(|status| status.stage == Stage::Turn { cancelling: true });
+        let turn = self.turn.as_ref().map(|turn| turn.id.clone()).filter(|_| !cancelling);
+        let Some(turn) = turn else {
+            // Nobody's turn, or one that was asked to end: nobody can be asked.
             self.tell(AgentCommand::AnswerPermission { request, option_id: None });
             return;
         };
@@ -144,24 +150,31 @@ impl Driver {
 
     /// Answers one open permission.
     pub(super) fn resolve(&mut self, id: &PermissionId, option_id: Option<String>, by: &str) {
+        if let Some(permission) = self.settle(id, option_id.as_deref(), by) {
+            self.tell(AgentCommand::AnswerPermission { request: permission.request, option_id });
+        }
+    }
+
+    /// A permission has its answer: status, clock and log know.
+    fn settle(&mut self, id: &PermissionId, option_id: Option<&str>, by: &str) -> Option<Permission> {
         let removed = {
             let mut status = self.session.locked();
             status.last_active_at = Timestamp::now();
             status.take_permission(id)
         };
-        let Some(permission) = removed else { return };
+        let permission = removed?;
         self.clock.permission_closes(id);
         let outcome = if option_id.is_some() { "selected" } else { "cancelled" };
         let content = json!({"permission_id": id, "outcome": outcome, "option_id": option_id, "by": by});
         self.append(EventType::PermissionResolved, &content);
-        self.tell(AgentCommand::AnswerPermission { request: permission.request, option_id });
+        Some(permission)
     }
 
-    /// Cancels all that are open.
+    /// All that are open are cancelled: the agent's protocol has told it so, with the cancel or with the turn's end.
     fn resolve_all(&mut self, by: &str) {
         let open: Vec<_> = self.session.with_status(|status| status.permissions.keys().cloned().collect());
         for id in open {
-            self.resolve(&id, None, by);
+            let _known_to_the_agent = self.settle(&id, None, by);
         }
     }
 
@@ -181,7 +194,10 @@ impl Driver {
                 let turn = (!cancelled_by_user).then(|| (Code::AgentTimeout, detail.to_owned()));
                 Some(End { turn, ..End::new(EndReason::AgentExited, detail) })
             }
-            Due::Idle => Some(End::new(EndReason::Idle, "nobody used it for too long")),
+            Due::Idle => {
+                let allowed = self.decide(Request::EndIdle);
+                allowed.ok().map(|()| End::new(EndReason::Idle, "nobody used it for too long"))
+            }
             Due::Expired => Some(End {
                 turn: Some((Code::ResourceLimit, "the session reached its maximum age".to_owned())),
                 ..End::new(EndReason::Expired, "it reached its maximum age")

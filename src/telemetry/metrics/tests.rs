@@ -13,7 +13,7 @@ fn every_instrument_used() -> Metrics {
     metrics.opened(&template, OpenStart::Warm, OpenOutcome::Ok, Duration::ZERO, Duration::from_micros(700));
     metrics.turn_first_output(&template, second);
     metrics.turn_ended(&template, TurnOutcome::from_stop_reason("end_turn"), second);
-    metrics.agent_skipped_lines(&template, 5);
+    metrics.agent_skipped_lines(&template).count();
     metrics.gateway_request(GatewayOutcome::Forwarded);
     metrics.tokens(10, 20);
     metrics.http_request("/v1/sessions/{id}", "GET", 200, second);

@@ -12,7 +12,9 @@ use crate::{
         fake::{Fake, fake, plan},
         framing::{LOG_LINE_LIMIT, STDOUT_LINE_LIMIT},
     },
+    ids::TemplateName,
     sandbox::pipes::{AgentExit, FromAgent, PIPE_CAPACITY, Stream},
+    telemetry::{Metrics, SkippedLines},
 };
 
 /// Waits until this chunk is done with.
@@ -133,11 +135,31 @@ async fn an_agent_that_asks_and_never_reads_is_held_back() {
 }
 
 #[tokio::test]
+async fn lines_that_are_no_message_are_counted_from_the_first_on() {
+    let metrics = Metrics::new();
+    let template = TemplateName::parse("gemini").expect("a good name");
+    let acp = Acp::new(TaskTracker::new(), metrics.agent_skipped_lines(&template));
+    let (mut fake, pipes) = fake();
+    let shake = async {
+        fake.write("Loaded 3 tools\n").await;
+        answer(&mut fake, "initialize", json!({"protocolVersion": 1})).await;
+        answer(&mut fake, "session/new", json!({"sessionId": "one"})).await;
+        fake.write("one\n\n{}\n").await;
+        fake.say(&chunk("a message")).await;
+    };
+    let (agent, ()) = tokio::join!(acp.boot(pipes, plan()), shake);
+    let mut agent = agent.expect("boots");
+    while !matches!(agent.event().await, AgentEvent::Message(_)) {}
+    let line = "greenroom_agent_skipped_lines_total{template=\"gemini\"} 3\n";
+    assert!(metrics.render().contains(line), "{}", metrics.render());
+}
+
+#[tokio::test]
 async fn the_task_ends_when_its_driver_goes() {
     for keep_commands in [true, false] {
         let (mut fake, pipes) = fake();
         let tasks = TaskTracker::new();
-        let acp = Acp::new(tasks.clone());
+        let acp = Acp::new(tasks.clone(), SkippedLines::default());
         let shake = async {
             answer(&mut fake, "initialize", json!({"protocolVersion": 1})).await;
             answer(&mut fake, "session/new", json!({"sessionId": "one"})).await;

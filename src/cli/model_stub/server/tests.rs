@@ -88,6 +88,19 @@ async fn a_required_key_is_asked_for_as_the_api_does() {
 }
 
 #[tokio::test]
+async fn a_wrong_key_is_repeated_only_when_asked_for() {
+    let options = Options { require_key: Some("right".to_owned().into()), ..Options::default() };
+    let (_, discreet) = Stub::start(options.clone()).await.post("generateContent", "canary", prompt("hi")).await;
+    assert!(!documents(&discreet)[0].to_string().contains("canary"));
+    let stub = Stub::start(Options { echo_key: true, ..options }).await;
+    let (status, pieces) = stub.post("generateContent", "canary", prompt("hi")).await;
+    let error = &documents(&pieces)[0]["error"];
+    assert_eq!((status, &error["details"][0]["metadata"]["containerInfo"]), (403, &"api_key:canary".into()));
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("'api_key:canary'")), "{error}");
+    assert_eq!(stub.post("generateContent", "right", prompt("hi")).await.0, 200);
+}
+
+#[tokio::test]
 async fn failures_and_unknown_calls_have_the_apis_form() {
     let stub = Stub::start(Options::default()).await;
     let (status, pieces) = stub.post("streamGenerateContent?alt=sse", "", prompt("[error:429]")).await;

@@ -112,6 +112,13 @@ pub async fn echo_headers(request: Request<Incoming>, _seen: Arc<Seen>) -> Respo
     Response::new(whole(text))
 }
 
+/// Says no as the Gemini API does to a suspended key: with the key.
+pub async fn refuse_and_repeat_the_key(request: Request<Incoming>, _seen: Arc<Seen>) -> Response<ModelBody> {
+    let key = request.headers()["x-goog-api-key"].to_str().expect("text");
+    let text = format!("{{\"error\": {{\"message\": \"Consumer 'api_key:{key}' has been suspended.\"}}}}");
+    Response::builder().status(403).body(whole(text)).expect("an answer")
+}
+
 /// Counts of 12 and 34, as events or as one JSON document.
 pub fn counted(events: bool) -> Response<ModelBody> {
     let last = r#"{"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount":30,"thoughtsTokenCount":4}}"#;
