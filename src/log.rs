@@ -2,7 +2,8 @@
 //!
 //! Events are numbered from 1 without holes and are in the log before any reader sees them. The log is bounded by the size of its
 //! text: past that the oldest events go, and a reader whose place is gone is told so with the earliest number that is kept, never
-//! given a silent gap. Readers only follow: none of them can slow the writer. For now the log is in memory and ends with the server.
+//! given a silent gap. Readers only follow: none of them can slow the writer, and what one read gives is bounded in number and bytes.
+//! For now the log is in memory and ends with the server.
 
 use std::{
     collections::VecDeque,
@@ -19,6 +20,8 @@ use crate::{
 
 /// Most events one read gives.
 pub const READ_MAX: usize = 256;
+/// Bytes of event text after which one read gives no further event; one event is always given, however large.
+pub const READ_BYTES: usize = 1024 * 1024;
 
 /// The reader's place is no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +35,18 @@ pub struct CursorExpired {
 struct Kept {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
+    max_bytes: usize,
+}
+
+impl Kept {
+    /// Lets go of the oldest until the rest fits; the newest stays.
+    fn fit(&mut self) {
+        while self.bytes > self.max_bytes && self.events.len() > 1 {
+            if let Some(oldest) = self.events.pop_front() {
+                self.bytes -= oldest.json.len();
+            }
+        }
+    }
 }
 
 /// What every reader is woken by.
@@ -45,7 +60,6 @@ struct Tip {
 #[derive(Debug)]
 pub struct EventLog {
     session: SessionId,
-    max_bytes: usize,
     /// Held for one append or one read, never across an await.
     kept: Mutex<Kept>,
     tip: watch::Sender<Tip>,
@@ -55,8 +69,8 @@ impl EventLog {
     /// An empty log that keeps at most `max_bytes` of event text (and always the newest event).
     #[must_use]
     pub fn new(session: SessionId, max_bytes: usize) -> Arc<Self> {
-        let kept = Mutex::new(Kept { events: VecDeque::new(), bytes: 0 });
-        Arc::new(Self { session, max_bytes, kept, tip: watch::Sender::new(Tip { last_seq: 0, closed: false }) })
+        let kept = Mutex::new(Kept { events: VecDeque::new(), bytes: 0, max_bytes });
+        Arc::new(Self { session, kept, tip: watch::Sender::new(Tip { last_seq: 0, closed: false }) })
     }
 
     /// Appends an event; returns its number. [`EventType::SessionEnded`] closes the log: nothing is taken after it.
@@ -70,11 +84,7 @@ impl EventLog {
         let event = Arc::new(Event::new(seq, kind, &self.session, turn.cloned(), content));
         kept.bytes += event.json.len();
         kept.events.push_back(event);
-        while kept.bytes > self.max_bytes && kept.events.len() > 1 {
-            if let Some(oldest) = kept.events.pop_front() {
-                kept.bytes -= oldest.json.len();
-            }
-        }
+        kept.fit();
         self.tip.send_replace(Tip { last_seq: seq, closed: kind == EventType::SessionEnded });
         seq
     }
@@ -85,7 +95,22 @@ impl EventLog {
         self.tip.borrow().last_seq
     }
 
-    /// Up to `limit` (at most [`READ_MAX`]) events after `after`. Empty: there is nothing newer yet.
+    /// The event text that is kept, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.kept().bytes
+    }
+
+    /// Keeps at most `max_bytes` from now on. Readers that were at the newest events lose nothing; those further behind are told.
+    pub fn shrink(&self, max_bytes: usize) {
+        let mut kept = self.kept();
+        kept.max_bytes = kept.max_bytes.min(max_bytes);
+        kept.fit();
+        kept.events.shrink_to_fit();
+    }
+
+    /// Up to `limit` (at most [`READ_MAX`]) events after `after`, fewer when their text comes to [`READ_BYTES`]. Empty: there is
+    /// nothing newer yet.
     ///
     /// # Errors
     /// [`CursorExpired`].
@@ -96,7 +121,13 @@ impl EventLog {
             return Err(CursorExpired { earliest });
         }
         let skip = usize::try_from(after + 1 - earliest).unwrap_or(usize::MAX);
-        Ok(kept.events.iter().skip(skip).take(limit.min(READ_MAX)).cloned().collect())
+        let mut bytes = 0;
+        let fits = |event: &&Arc<Event>| {
+            let first = bytes == 0;
+            bytes += event.json.len();
+            first || bytes <= READ_BYTES
+        };
+        Ok(kept.events.iter().skip(skip).take(limit.min(READ_MAX)).take_while(fits).cloned().collect())
     }
 
     /// A reader that begins after `after`.
@@ -185,6 +216,45 @@ mod tests {
         assert!(earliest > 90);
         assert_eq!(log.read(earliest - 1, 10).expect("kept")[0].seq, earliest);
         assert_eq!(log.follow(3).next().await.expect_err("its place is gone"), CursorExpired { earliest });
+    }
+
+    #[tokio::test]
+    async fn one_read_is_bounded_in_bytes_and_the_next_goes_on_where_it_ended() {
+        let log = log(usize::MAX);
+        for size in [READ_BYTES * 2, READ_BYTES / 3, READ_BYTES / 3, READ_BYTES / 3, READ_BYTES * 2] {
+            log.append(EventType::MessageDelta, None, &json!({"text": "x".repeat(size)}));
+        }
+        log.append(EventType::SessionEnded, None, &json!({}));
+        let (mut after, mut pages) = (0, Vec::new());
+        while after < log.last_seq() {
+            let page = log.read(after, READ_MAX).expect("kept");
+            after = page.last().expect("one is always given").seq;
+            pages.push(page.len());
+        }
+        assert_eq!(pages, [1, 2, 1, 1, 1]);
+        let mut reader = log.follow(0);
+        let mut seen = 0;
+        while let Some(event) = reader.next().await.expect("nothing expires") {
+            seen += 1;
+            assert_eq!(event.seq, seen);
+        }
+        assert_eq!(seen, 6);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_shrinks_keeps_the_newest_and_tells_who_was_behind() {
+        let log = log(usize::MAX);
+        for _ in 0..100 {
+            log.append(EventType::MessageDelta, None, &json!({"text": "x".repeat(1000)}));
+        }
+        let (mut behind, mut near) = (log.follow(0), log.follow(99));
+        log.append(EventType::SessionEnded, None, &json!({}));
+        log.shrink(3000);
+        assert!((1..=3000).contains(&log.bytes()));
+        assert_eq!(near.next().await.expect("kept").expect("an event").seq, 100);
+        assert_eq!(near.next().await.expect("kept").expect("an event").kind, EventType::SessionEnded);
+        assert_eq!(near.next().await.expect("kept").map(|event| event.seq), None);
+        behind.next().await.expect_err("its place is gone");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The use cases: what every door calls, and nothing else.
 //!
 //! A use case takes a caller who has proved who they are, checks their limits, does its work in a span, and answers with plain data or a
-//! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. But for readiness, on purpose, no call holds a lock across an await, and
-//! each may be dropped at any of them.
+//! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
+//! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
 mod open;
 mod problems;
@@ -21,7 +21,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use read::EventReader;
+pub use read::{EventBatch, EventReader, PAGE_MAX};
 
 use crate::{
     config,
@@ -68,8 +68,8 @@ pub struct Service {
     state_dir: std::path::PathBuf,
     metrics: Metrics,
     registry: Arc<Registry>,
-    /// Each user's session for the simple door. A few lines at a time, never across an await.
-    default_sessions: Mutex<BTreeMap<UserId, SessionId>>,
+    /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
+    default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     drivers: TaskTracker,
     stopping: AtomicBool,

@@ -47,6 +47,23 @@ fn wrong_arguments_end_with_2_and_help_with_0() {
 }
 
 #[test]
+fn keys_are_told_of_the_settings_before_or_after_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let state = folder.path().join("state").display().to_string();
+    let file = folder.path().join("greenroom.toml").display().to_string();
+    std::fs::write(&file, format!("[state]\ndir = {state:?}\n")).expect("the folder is writable");
+    let create = ["create", "--user", "ada"];
+    for settings in [["--config", &file], ["--state-dir", &state]] {
+        for arguments in [[&["keys"], &create[..], &settings].concat(), [&["keys"], &settings[..], &create].concat()] {
+            let output = greenroom(&arguments, &[]);
+            assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        }
+    }
+    let listed = text(&greenroom(&["keys", "list", "--state-dir", &state], &[]).stdout);
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+}
+
+#[test]
 fn an_unhealthy_server_ends_with_1() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let address = listener.local_addr().expect("bound").to_string();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use greenroom::doors;
+use greenroom::{doors, log, service};
 use serde_json::{Map, Value};
 
 fn document() -> Value {
@@ -88,6 +88,36 @@ fn every_call_under_v1_needs_the_token_and_no_other_does() {
     assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
     for (place, operation) in operations(&document) {
         assert_eq!(operation["security"].is_array(), place.contains(" /v1/"), "{place}");
+    }
+}
+
+#[test]
+fn a_parameter_that_is_not_in_the_path_may_be_left_out() {
+    let document = document();
+    for (place, operation) in operations(&document) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let (name, kind) = (&parameter["name"], &parameter["in"]);
+            assert_eq!(parameter["required"], kind == "path", "{place} {name}");
+        }
+    }
+}
+
+#[test]
+fn pages_are_promised_no_longer_than_they_are_given() {
+    let document = document();
+    let get = |path: &str| document["paths"][path]["get"]["parameters"].as_array().cloned().unwrap_or_default();
+    for (path, most) in [("/v1/sessions", service::PAGE_MAX), ("/v1/sessions/{id}/events", log::READ_MAX)] {
+        let limit = get(path).into_iter().find(|parameter| parameter["name"] == "limit").expect("pages have a limit");
+        assert_eq!(limit["schema"]["maximum"].as_f64(), Some(most as f64), "{path}");
+    }
+}
+
+#[test]
+fn a_call_that_waits_may_be_told_that_the_server_stops() {
+    let document = document();
+    for (path, method) in [("/v1/sessions/{id}/events", "get"), ("/v1/sessions/{id}/turns", "post")] {
+        let stopping = &document["paths"][path][method]["responses"]["503"];
+        assert!(stopping["headers"]["Retry-After"].is_object(), "{method} {path}: {stopping}");
     }
 }
 

@@ -6,14 +6,14 @@ use clap::Args;
 
 use crate::config::{self, Config, ConfigError, Overrides, Sources};
 
-/// Where settings come from.
+/// Where settings come from. Global, so that they may also stand after the word that says what to do.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SettingsArgs {
     /// The settings file (TOML). Without one, defaults and GREENROOM__SECTION__KEY variables count.
-    #[arg(long, value_name = "FILE", env = "GREENROOM_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "GREENROOM_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// The state folder: slots, workspaces, keys [default: /var/lib/greenroom]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
 }
 

@@ -11,6 +11,7 @@ mod depth;
 mod docs;
 pub mod dto;
 mod events;
+mod frames;
 mod health;
 mod permissions;
 mod refusal;

@@ -2,7 +2,7 @@
 //!
 //! Tokens of the settings stand as long as the process. The key file is looked at again when it changed, at most once a second:
 //! a new key works and a revoked one stops working within that second, without a restart. If the file can't be read any more, the keys last read
-//! stay in force and the log says so; if it is deleted, every key of it is revoked.
+//! stay in force, the log says so once, and every second it is tried again; if it is deleted, every key of it is revoked.
 
 use std::{
     collections::HashMap,
@@ -46,10 +46,13 @@ pub enum AuthError {
     Keys(#[from] KeyStoreError),
 }
 
+/// Who shows which token.
+type Users = HashMap<TokenHash, UserId>;
+
 /// Knows every token's hash.
 #[derive(Debug)]
 pub struct Authenticator {
-    fixed: HashMap<TokenHash, UserId>,
+    fixed: Users,
     store: KeyStore,
     /// Locked for a look-up and at times for one small file, never across an await.
     file: Mutex<FileKeys>,
@@ -59,8 +62,11 @@ pub struct Authenticator {
 #[derive(Debug)]
 struct FileKeys {
     checked: Instant,
+    /// The state the users were read from, never one that could not be read: that is to be tried again.
     stamp: Option<Stamp>,
-    users: HashMap<TokenHash, UserId>,
+    /// The log has been told that the file can't be read.
+    told: bool,
+    users: Users,
 }
 
 /// Tells one state of the key file from another: every write makes a new inode.
@@ -78,7 +84,7 @@ impl Authenticator {
     /// # Errors
     /// A token is too short or belongs to two users, or there is a key file and it can't be used.
     pub fn load(auth: &config::Auth, state: &config::State) -> Result<Self, AuthError> {
-        let mut fixed: HashMap<TokenHash, UserId> = HashMap::new();
+        let mut fixed: Users = HashMap::new();
         for token in &auth.tokens {
             let text = token.token.expose_secret();
             if !(TOKEN_MIN..=TOKEN_MAX).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -92,7 +98,7 @@ impl Authenticator {
         let store = KeyStore::in_folder(&state.dir);
         let stamp = stamp(&store).unwrap_or(None);
         let users = users(&store)?;
-        Ok(Self { fixed, store, file: Mutex::new(FileKeys { checked: Instant::now(), stamp, users }) })
+        Ok(Self { fixed, store, file: Mutex::new(FileKeys { checked: Instant::now(), stamp, told: false, users }) })
     }
 
     /// Adds a token that lives as long as this process.
@@ -120,7 +126,7 @@ impl Authenticator {
         Some(Caller { user })
     }
 
-    fn with_file<T>(&self, ask: impl FnOnce(&HashMap<TokenHash, UserId>) -> T) -> T {
+    fn with_file<T>(&self, ask: impl FnOnce(&Users) -> T) -> T {
         // Everything in it is replaced as a whole, so a panic elsewhere leaves it usable.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.checked.elapsed() >= RECHECK {
@@ -133,28 +139,30 @@ impl Authenticator {
 
 impl FileKeys {
     fn refresh(&mut self, store: &KeyStore) {
-        match stamp(store) {
-            Ok(stamp) if stamp == self.stamp => {}
-            Ok(stamp) => {
-                self.stamp = stamp;
-                match users(store) {
-                    Ok(users) => {
-                        tracing::info!(keys = users.len(), "key file read");
-                        self.users = users;
-                    }
-                    Err(fault) => tracing::error!(
-                        error = &fault as &dyn std::error::Error,
-                        "the key file can't be used; the keys read before stay in force"
-                    ),
-                }
+        match self.changed(store) {
+            Ok(None) => self.told = false,
+            Ok(Some((stamp, users))) => {
+                tracing::info!(keys = users.len(), "key file read");
+                *self = Self { checked: self.checked, stamp, told: false, users };
             }
-            Err(fault) => {
+            Err(fault) if !self.told => {
+                self.told = true;
                 tracing::error!(
                     error = &fault as &dyn std::error::Error,
-                    "the key file can't be looked at; the keys read before stay in force"
+                    "the key file can't be read; the keys read before stay in force until it can"
                 );
             }
+            Err(_told_already) => {}
         }
+    }
+
+    /// What the file holds now; none: it is as it was when it was last read.
+    fn changed(&self, store: &KeyStore) -> Result<Option<(Option<Stamp>, Users)>, KeyStoreError> {
+        let stamp = stamp(store).map_err(|fault| store.fault("look at", fault))?;
+        if stamp == self.stamp {
+            return Ok(None);
+        }
+        Ok(Some((stamp, users(store)?)))
     }
 }
 
@@ -172,7 +180,7 @@ fn stamp(store: &KeyStore) -> io::Result<Option<Stamp>> {
     }
 }
 
-fn users(store: &KeyStore) -> Result<HashMap<TokenHash, UserId>, KeyStoreError> {
+fn users(store: &KeyStore) -> Result<Users, KeyStoreError> {
     Ok(store.list()?.into_iter().map(|key| (key.sha256, key.user)).collect())
 }
 
@@ -249,6 +257,27 @@ mod tests {
         a_second_later(&authenticator);
         assert!(authenticator.verify(token.expose_secret()).is_some());
         assert!(matches!(Authenticator::load(&auth(&[]), &place.state), Err(AuthError::Keys(_))));
+    }
+
+    #[test]
+    fn a_change_that_could_not_be_read_is_read_as_soon_as_it_can_be() {
+        let place = place();
+        let (key, token) = place.store.create(user("alice"), None).unwrap();
+        let authenticator = Authenticator::load(&auth(&[]), &place.state).unwrap();
+        place.store.revoke(&key.id).unwrap();
+        let revoked = fs::read(place.store.path()).unwrap();
+        let written = fs::metadata(place.store.path()).unwrap().modified().unwrap();
+        // The same file to look at, whatever is in it: only reading tells.
+        let hold = |content: &[u8]| {
+            fs::write(place.store.path(), content).unwrap();
+            fs::File::options().write(true).open(place.store.path()).unwrap().set_modified(written).unwrap();
+        };
+        hold(&vec![b'?'; revoked.len()]);
+        a_second_later(&authenticator);
+        assert!(authenticator.verify(token.expose_secret()).is_some());
+        hold(&revoked);
+        a_second_later(&authenticator);
+        assert!(authenticator.verify(token.expose_secret()).is_none());
     }
 
     #[test]

@@ -2,17 +2,17 @@
 //!
 //! It holds no token, only hashes. Writers take a lock file, write a new file beside it and rename that over the old one: a reader sees
 //! the old file or the new one, never half of one. A crash on the way leaves the old file and perhaps a `keys.json.new`, which the
-//! next writer replaces.
+//! next writer replaces. What root makes in a folder of somebody else's is given to them, or the server they run couldn't read it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{self as unix_fs, DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -162,7 +162,11 @@ impl KeyStore {
             made.map_err(|fault| self.fault("make the folder of", fault))?;
         }
         let path = self.path.with_extension("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        // Root must not be led out of a folder that is somebody else's.
+        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600).custom_flags(no_follow);
+        let file = options.open(&path).and_then(|file| self.give_to_owner(&file).map(|()| file));
         let file = file.map_err(|source| KeyStoreError::Io { action: "open", path: path.clone(), source })?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|fault| KeyStoreError::Io {
             action: "lock",
@@ -183,6 +187,7 @@ impl KeyStore {
                 _ => {}
             }
             let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh)?;
+            self.give_to_owner(&file)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&fresh, &self.path)?;
@@ -195,7 +200,19 @@ impl KeyStore {
         write().map_err(|fault| self.fault("write", fault))
     }
 
-    fn fault(&self, action: &'static str, source: io::Error) -> KeyStoreError {
+    /// What root makes belongs to whom the folder belongs: `sudo greenroom keys` must not lock out a server that isn't root.
+    fn give_to_owner(&self, file: &File) -> io::Result<()> {
+        let Some(folder) = self.path.parent().filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
+        let data = file.metadata()?;
+        // A second name would be one that the folder's owner gave to a file of somebody else's.
+        if !data.is_file() || data.nlink() != 1 {
+            return Err(io::Error::other("it is not a file of its own"));
+        }
+        let owner = fs::metadata(folder)?;
+        unix_fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
+    }
+
+    pub(super) fn fault(&self, action: &'static str, source: io::Error) -> KeyStoreError {
         KeyStoreError::Io { action, path: self.path.clone(), source }
     }
 }
@@ -255,6 +272,36 @@ mod tests {
             }
         });
         assert_eq!(store.list().unwrap().len(), 20);
+    }
+
+    #[test]
+    fn files_made_as_root_belong_to_the_owner_of_the_folder() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (_folder, store) = store();
+        let folder = store.path().parent().unwrap();
+        fs::create_dir(folder).unwrap();
+        unix_fs::chown(folder, Some(10_001), Some(10_002)).unwrap();
+        for _ in 0..2 {
+            store.create(alice(), None).unwrap();
+            for file in [store.path(), &store.path().with_extension("lock")] {
+                let data = fs::metadata(file).unwrap();
+                assert_eq!((data.uid(), data.gid()), (10_001, 10_002), "{}", file.display());
+            }
+            // As one that was made by root before.
+            unix_fs::chown(store.path().with_extension("lock"), Some(0), Some(0)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lock_that_leads_elsewhere_is_not_followed() {
+        let (folder, store) = store();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::create_dir(store.path().parent().unwrap()).unwrap();
+        unix_fs::symlink(&elsewhere, store.path().with_extension("lock")).unwrap();
+        assert!(matches!(store.create(alice(), None), Err(KeyStoreError::Io { action: "open", .. })));
+        assert!(!elsewhere.exists());
     }
 
     #[test]

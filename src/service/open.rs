@@ -35,6 +35,7 @@ use crate::{
 /// The template an open gets that names none, if there are several.
 const DEFAULT_TEMPLATE: &str = "gemini";
 const LABELS_MAX: usize = 16;
+/// The longest key or value of a label, in characters.
 const LABEL_LENGTH_MAX: usize = 64;
 /// By how much the configured age of a session may be shortened.
 const AGE_SPREAD: f64 = 0.1;
@@ -236,9 +237,11 @@ fn check(request: &OpenSession) -> Result<(), Problem> {
     if request.labels.len() > LABELS_MAX {
         return invalid(format!("labels: at most {LABELS_MAX} are taken"));
     }
-    let too_long = |text: &String| text.is_empty() || text.len() > LABEL_LENGTH_MAX;
-    if request.labels.iter().any(|(key, value)| too_long(key) || value.len() > LABEL_LENGTH_MAX) {
-        return invalid(format!("labels: keys have 1 to {LABEL_LENGTH_MAX} bytes, values at most {LABEL_LENGTH_MAX}"));
+    let fits = |text: &str| text.chars().count() <= LABEL_LENGTH_MAX && !text.contains(char::is_control);
+    if request.labels.iter().any(|(key, value)| key.is_empty() || !fits(key) || !fits(value)) {
+        return invalid(format!(
+            "labels: keys have 1 to {LABEL_LENGTH_MAX} characters, values at most {LABEL_LENGTH_MAX}, none a control character"
+        ));
     }
     for (field, asked) in [("idle_timeout_s", request.idle_timeout), ("max_age_s", request.max_age)] {
         if asked.is_some_and(|asked| asked < SHORTEST_LIFE) {
@@ -279,5 +282,29 @@ async fn ask(
             answer = &mut answer => return answer.map_err(|_| lost())?,
             Some(said) = agent.events.recv() => early.keep(said),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(labels: impl IntoIterator<Item = (String, String)>) -> String {
+        let request = OpenSession { labels: labels.into_iter().collect(), ..OpenSession::default() };
+        check(&request).map_or_else(|problem| problem.detail, |()| String::new())
+    }
+
+    #[test]
+    fn labels_are_few_and_short_in_characters() {
+        let many = |count: usize| (0..count).map(|number| (number.to_string(), String::new()));
+        assert_eq!(refusal(many(LABELS_MAX)), "");
+        assert!(refusal(many(LABELS_MAX + 1)).starts_with("labels: at most 16"));
+        let longest = "ж".repeat(LABEL_LENGTH_MAX);
+        assert_eq!(refusal([(longest.clone(), longest.clone())]), "");
+        for bad in ["", "line\nbreak", &format!("{longest}ж")] {
+            assert!(refusal([(bad.to_owned(), String::new())]).starts_with("labels: keys"), "{bad}");
+        }
+        assert!(refusal([("k".to_owned(), format!("{longest}ж"))]).starts_with("labels: keys"));
+        assert_eq!(refusal([("k".to_owned(), String::new())]), "");
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Most sessions one page has.
-const PAGE_MAX: usize = 100;
+pub const PAGE_MAX: usize = 100;
 
 impl Service {
     /// One session of the caller's.
@@ -113,30 +113,31 @@ impl Service {
         Ok(EventReader { reader, _permit: permit, _counted: self.metrics.event_stream() })
     }
 
-    /// A page of events after `after`; if there is none yet, waits up to `wait` for the first.
+    /// Events after `after`, up to `limit` and as many as one read of the log gives; if there are none yet, waits up to `wait` for the
+    /// first. They hold one of the caller's streams, as a stream would: both keep bytes for a client who may not take them.
     ///
     /// # Errors
-    /// Not found, or a cursor that is no longer kept.
-    pub async fn event_page(
+    /// Not found, too many streams, or a cursor that is no longer kept.
+    pub async fn event_batch(
         &self,
         caller: &Caller,
         id: &SessionId,
         after: u64,
         limit: usize,
         wait: Duration,
-    ) -> Result<Vec<Arc<Event>>, Problem> {
+    ) -> Result<EventBatch, Problem> {
         let session = self.find(caller, id)?;
+        let permit = self.limits.hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
-        let page = session.log.read(after, limit)?;
-        if !page.is_empty() || wait.is_zero() {
-            return Ok(page);
+        let mut events = session.log.read(after, limit)?;
+        if events.is_empty() && !wait.is_zero() {
+            events = match timeout(wait, session.log.follow(after).next()).await {
+                Ok(Ok(Some(_))) => session.log.read(after, limit)?,
+                Ok(Err(expired)) => return Err(expired.into()),
+                Ok(Ok(None)) | Err(_) => Vec::new(),
+            };
         }
-        let _permit = self.limits.hold_stream(&caller.user)?;
-        match timeout(wait, session.log.follow(after).next()).await {
-            Ok(Ok(Some(_))) => Ok(session.log.read(after, limit)?),
-            Ok(Err(expired)) => Err(expired.into()),
-            Ok(Ok(None)) | Err(_) => Ok(Vec::new()),
-        }
+        Ok(EventBatch { events, _permit: permit })
     }
 
     /// What can be leased.
@@ -164,18 +165,12 @@ impl Service {
     #[must_use]
     pub fn me(&self, caller: &Caller) -> MeView {
         let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
-        let mut usage = UsageView::default();
-        for session in self.registry.of(&caller.user) {
-            let Tokens { input, output } = session.with_status(|status| status.tokens);
-            usage.input_tokens += input;
-            usage.output_tokens += output;
-        }
         MeView {
             user: caller.user.to_string(),
             sessions: self.limits.sessions(&caller.user),
             opens: (opens.remaining, opens.quota),
             prompts: (prompts.remaining, prompts.quota),
-            usage,
+            usage: UsageView::of(self.registry.spent(&caller.user)),
         }
     }
 }
@@ -197,6 +192,14 @@ impl From<CursorExpired> for Problem {
         problem.earliest_seq = Some(earliest);
         problem
     }
+}
+
+/// Some events of one session. Holds one of the user's streams while it lives.
+#[derive(Debug)]
+pub struct EventBatch {
+    /// In order, without holes.
+    pub events: Vec<Arc<Event>>,
+    _permit: Permit,
 }
 
 /// A reader of one session's events: replay, then follow. Holds one of the user's streams while it lives.

@@ -1,8 +1,15 @@
 //! Prompts, cancels, and answers to permissions.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Mutex, oneshot},
+    time::timeout,
+};
 use tracing::{field, info_span};
 
 use super::{
@@ -16,6 +23,12 @@ use crate::{
     session::{Command, SessionHandle, policy::Refusal, policy::Stage},
 };
 
+/// How long a call waits while another opens the user's default session: as long as an open may wait unless configured otherwise.
+const DEFAULT_SESSION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A user's session for the simple door. Locked for as long as it is being opened, so that it is opened once.
+pub(super) type DefaultSession = Mutex<Option<SessionId>>;
+
 impl Service {
     /// Starts a turn. The answer is known as soon as the turn is in the log; its course is in the events.
     ///
@@ -23,35 +36,6 @@ impl Service {
     /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
     pub async fn prompt(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
-        self.prompt_in(caller, &session, prompt).await
-    }
-
-    /// Starts a turn in the user's default session, which is opened when there is none.
-    ///
-    /// # Errors
-    /// Those of [`Service::prompt`] and [`Service::open`].
-    pub async fn chat(&self, caller: &Caller, prompt: Prompt) -> Result<TurnView, Problem> {
-        let known = self.default_sessions().get(&caller.user).cloned();
-        let alive = known
-            .and_then(|id| self.registry.find(&caller.user, &id))
-            .filter(|session| session.with_status(|status| status.stage != Stage::Ended));
-        let session = match alive {
-            Some(session) => session,
-            None => {
-                let opened = self.open_handle(caller, OpenSession::default()).await?;
-                self.default_sessions().insert(caller.user.clone(), opened.id.clone());
-                opened
-            }
-        };
-        self.prompt_in(caller, &session, prompt).await
-    }
-
-    async fn prompt_in(
-        &self,
-        caller: &Caller,
-        session: &Arc<SessionHandle>,
-        prompt: Prompt,
-    ) -> Result<TurnView, Problem> {
         self.check_serving()?;
         self.limits.check_prompt(&caller.user)?;
         if prompt.content.is_empty() {
@@ -62,8 +46,35 @@ impl Service {
             turn.id = field::Empty, turn.outcome = field::Empty
         );
         let content = prompt.content.to_vec();
-        let turn = ask(session, |reply| Command::Prompt { content, span, reply }).await?;
-        Ok(TurnView::of(session, &turn))
+        let turn = ask(&session, |reply| Command::Prompt { content, span, reply }).await?;
+        Ok(TurnView::of(&session, &turn))
+    }
+
+    /// The user's default session, which is opened when there is none. Of calls at the same time the first opens it and the others wait
+    /// for that: they take places in the queue for a sandbox, as if each waited for one.
+    ///
+    /// # Errors
+    /// Those of [`Service::open`].
+    pub async fn default_session(&self, caller: &Caller) -> Result<SessionId, Problem> {
+        self.check_serving()?;
+        let default = Arc::clone(self.default_sessions().entry(caller.user.clone()).or_default());
+        let mut known = match default.try_lock() {
+            Ok(known) => known,
+            Err(_being_opened) => {
+                let _place = self.limits.hold_waiting(&caller.user)?;
+                let opened = timeout(DEFAULT_SESSION_PATIENCE, default.lock()).await;
+                opened.map_err(|_| Problem::new(Code::PoolExhausted, "the session is still being opened; try again"))?
+            }
+        };
+        let alive = |id: &SessionId| {
+            let session = self.registry.find(&caller.user, id);
+            session.is_some_and(|session| session.with_status(|status| status.stage != Stage::Ended))
+        };
+        if let Some(id) = known.as_ref().filter(|id| alive(id)) {
+            return Ok(id.clone());
+        }
+        let opened = self.open_handle(caller, OpenSession::default()).await?;
+        Ok(known.insert(opened.id.clone()).clone())
     }
 
     /// Asks a running turn to end; it ends with stop reason `cancelled`.
@@ -110,7 +121,7 @@ impl Service {
         ask(&session, |reply| Command::Answer { permission: permission.clone(), option_id, reply }).await
     }
 
-    fn default_sessions(&self) -> MutexGuard<'_, std::collections::BTreeMap<UserId, SessionId>> {
+    fn default_sessions(&self) -> MutexGuard<'_, BTreeMap<UserId, Arc<DefaultSession>>> {
         self.default_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

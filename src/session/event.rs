@@ -1,7 +1,6 @@
 //! Events: the numbered entries of a session's log, the one shape every door sends.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -107,7 +106,7 @@ impl EventType {
     }
 }
 
-/// One entry of a session's log, serialised once: every reader sends the same bytes.
+/// One entry of a session's log, serialised once: every reader sends the same bytes, and none makes a copy of a large one.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// Counts from 1 without holes.
@@ -116,8 +115,8 @@ pub struct Event {
     pub kind: EventType,
     /// The turn it belongs to, if any.
     pub turn: Option<TurnId>,
-    /// The whole object `{seq, type, time, session_id, turn_id?, content}` as JSON text.
-    pub json: Arc<str>,
+    /// The whole object `{seq, type, time, session_id, turn_id?, content}` as JSON text without line breaks.
+    pub json: Bytes,
 }
 
 impl Event {
@@ -136,7 +135,7 @@ impl Event {
         }
         let shape =
             Shape { seq, r#type: kind, time: Timestamp::now(), session_id: session, turn_id: turn.as_ref(), content };
-        let json = serde_json::to_string(&shape).expect("maps with text keys and plain values always serialise");
+        let json = serde_json::to_vec(&shape).expect("maps with text keys and plain values always serialise");
         Self { seq, kind, turn, json: json.into() }
     }
 }

@@ -148,8 +148,35 @@ async fn a_cursor_older_than_what_is_kept_is_told_so() {
     let stream = alice.call(Method::GET, &path, &[("accept", "text/event-stream")], Bytes::new()).await;
     stream.problem(410, "EVENT_CURSOR_EXPIRED");
 
-    let kept = page(&alice, &session, &format!("?after={}&limit=1000", earliest - 1)).await;
+    let kept = page(&alice, &session, &format!("?after={}&limit=256", earliest - 1)).await;
     assert_gapless(&kept, earliest);
     assert!(kept.len() > 10, "{kept:?}");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_large_events_are_bounded_and_follow_one_another_without_a_hole() {
+    let house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    alice.ask(&session, "for n in 1 2 3 4 5 6; do head -c 900000 /dev/zero | tr '\\0' x; echo; done").await;
+
+    let whole = alice.events(&session, 0).await.up_to("turn.ended").await;
+    let bytes: usize = whole.iter().map(|event| event.content.to_string().len()).sum();
+    assert!(bytes > 5_000_000, "{bytes} bytes are no test");
+    let (mut read, mut pages, mut after) = (Vec::new(), 0, 0);
+    while read.len() < whole.len() {
+        let path = format!("/v1/sessions/{}/events?limit=256&after={after}", id(&session));
+        let reply = alice.call(Method::GET, &path, &[JSON], Bytes::new()).await;
+        assert_eq!(reply.header("content-length"), reply.body.len().to_string());
+        let page = reply.expect(StatusCode::OK);
+        let items = page["items"].as_array().expect("a page has items");
+        assert!(reply.body.len() < 1024 * 1024 + 1024 || items.len() == 1, "{} bytes", reply.body.len());
+        read.extend(items.iter().map(from_json));
+        after = page["next_after"].as_u64().expect("a number");
+        pages += 1;
+    }
+    assert!(pages >= 5, "{pages}");
+    assert_eq!(read, whole);
     house.stop().await;
 }

@@ -50,7 +50,7 @@ failures! {
     /// Calls with a body that change something.
     Answering: 400 401 404 409 413 415 500;
     /// Calls that read events.
-    Reading: 400 401 404 410 429 500;
+    Reading: 400 401 404 410 429 500 503;
     /// Calls without a token.
     Open: 500;
 }

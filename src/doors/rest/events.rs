@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use poem::{
     FromRequest, IntoResponse, Request, RequestBody, Response,
-    http::header::CACHE_CONTROL,
+    http::header::{CACHE_CONTROL, CONTENT_LENGTH},
     web::{Accept, Data},
 };
 use poem_openapi::{
@@ -19,6 +19,7 @@ use super::{
     Door, Group,
     answer::{Answer, Reading},
     dto::event::EventPage,
+    frames::{Cut, FrameWriter, frames},
     stream::{EventStream, Scope},
     token::Token,
 };
@@ -26,11 +27,13 @@ use crate::{
     doors::server::Stopping,
     ids::SessionId,
     problem::{Code, Problem},
-    session::event::Event,
+    service::EventBatch,
 };
 
 /// Events on a page unless `limit` says otherwise.
 const PAGE: usize = 100;
+/// What a page begins with.
+const BEGIN: &str = "{\"items\":[";
 
 pub(super) struct Events;
 
@@ -49,8 +52,9 @@ enum Read {
 
 /// A page whose events are sent as the bytes they were logged as.
 struct Page {
-    events: Vec<Arc<Event>>,
+    batch: EventBatch,
     after: u64,
+    write_stall: Duration,
 }
 
 /// Ends with the server's drain.
@@ -84,8 +88,8 @@ impl Events {
         /// Begin after the event with this number. 0: at the beginning.
         #[oai(default)]
         after: Query<u64>,
-        /// For a page: how many events it may have.
-        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "1000")))]
+        /// For a page: how many events it may have. It has fewer when they are large: go on after `next_after` until a page is empty.
+        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "256")))]
         limit: Query<usize>,
         /// For a page: wait up to this many seconds for the first event.
         #[oai(default, validator(maximum(value = "30")))]
@@ -96,9 +100,10 @@ impl Events {
         let read = async {
             if wants_page(&accept) {
                 let wait = Duration::from_secs(wait_s.0.into());
-                let page = door.service.event_page(&token.0, &id, after, limit.0, wait);
-                let events = until_stopped(stop.0.as_ref(), page).await?;
-                return Ok(Read::Events(Content::Page(Page { events, after })));
+                let batch = door.service.event_batch(&token.0, &id, after, limit.0, wait);
+                let batch = until_stopped(stop.0.as_ref(), batch).await?;
+                let write_stall = door.config.server.write_stall;
+                return Ok(Read::Events(Content::Page(Page { batch, after, write_stall })));
             }
             let reader = door.service.events(&token.0, &id, after)?;
             let scope = Scope::Session(stop.0.map(|stopping| stopping.0));
@@ -133,14 +138,45 @@ async fn until_stopped<T>(
     }
 }
 
+impl Page {
+    /// What follows the events.
+    fn end(&self) -> String {
+        let next_after = self.batch.events.last().map_or(self.after, |event| event.seq);
+        format!("],\"next_after\":{next_after}}}")
+    }
+
+    fn length(&self) -> usize {
+        let commas = self.batch.events.len().saturating_sub(1);
+        let events: usize = self.batch.events.iter().map(|event| event.json.len()).sum();
+        BEGIN.len() + events + commas + self.end().len()
+    }
+
+    async fn write(self, mut writer: FrameWriter) -> Result<(), Cut> {
+        writer.add(BEGIN);
+        for (place, event) in self.batch.events.iter().enumerate() {
+            writer.add(if place > 0 { "," } else { "" });
+            writer.add_event(&event.json).await?;
+        }
+        writer.add(&self.end());
+        writer.finish().await
+    }
+}
+
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let next_after = self.events.last().map_or(self.after, |event| event.seq);
-        let items: Vec<&str> = self.events.iter().map(|event| &*event.json).collect();
+        let length = self.length();
+        let (writer, frames) = frames(self.write_stall);
+        // Ends with the client, or when that takes nothing: the length tells it then that the page isn't whole.
+        tokio::spawn(async move {
+            if self.write(writer).await == Err(Cut::Stalled) {
+                tracing::debug!("a client took nothing of its page for too long");
+            }
+        });
         Response::builder()
             .content_type(Self::CONTENT_TYPE)
             .header(CACHE_CONTROL, "no-store")
-            .body(format!("{{\"items\":[{}],\"next_after\":{next_after}}}", items.join(",")))
+            .header(CONTENT_LENGTH, length)
+            .body(frames.into_body())
     }
 }
 

@@ -79,9 +79,10 @@ impl Sessions {
         /// Only sessions in this state.
         state: Query<Option<State>>,
         /// Only sessions with this label, as `key:value`; may be given several times.
+        #[oai(default)]
         label: Query<Vec<String>>,
         /// Sessions on a page.
-        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "200")))]
+        #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<usize>,
         /// The `next_cursor` of the page before.
         cursor: Query<Option<String>>,

@@ -1,16 +1,13 @@
 //! Events as Server-Sent Events.
 //!
-//! One task per stream takes events from the log and puts chunks of text in a short queue, from which the connection takes them as fast
-//! as the client reads. A client that takes nothing for `write_stall` is cut: its task ends and gives back all it held, on HTTP/2
-//! too, where the connection's own watch sees nothing. It may resume. The task also ends when the client leaves, since the queue
-//! closes then. The agent never waits for any of this.
+//! One task per stream takes events from the log and writes them into the queue to its client; what becomes of a client who is slow is
+//! told in [`frames`](super::frames). A client that was cut may resume. The agent never waits for any of this.
 
-use std::{fmt::Write as _, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use poem::{
-    Body, IntoResponse, Response,
+    IntoResponse, Response,
     http::{HeaderName, header},
 };
 use poem_openapi::{
@@ -19,14 +16,13 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::Type,
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::dto;
+use super::{
+    dto,
+    frames::{Cut, FrameWriter, Frames, frames},
+};
 use crate::{
     config,
     ids::TurnId,
@@ -35,10 +31,6 @@ use crate::{
     session::event::{Event, EventType},
 };
 
-/// No more events are added to a chunk of this size, in bytes.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks a client may be behind; with [`CHUNK_BYTES`] 256 KiB, unless single events are larger.
-const QUEUE_CHUNKS: usize = 4;
 const OPENED: &str = ": open\n\n";
 const KEPT_ALIVE: &str = ": keep-alive\n\n";
 /// Tells nginx and its kin not to hold events back.
@@ -81,22 +73,22 @@ impl Scope {
 
 /// Events on their way to one client.
 pub(super) struct EventStream {
-    queue: mpsc::Receiver<Bytes>,
+    frames: Frames,
 }
 
 impl EventStream {
     /// Starts sending what the reader gives.
     pub(super) fn start(reader: EventReader, scope: Scope, settings: &config::Server) -> Self {
         let events = stream::unfold(reader, |mut reader| async { reader.next().await.map(|event| (event, reader)) });
-        let pump = Pump { scope, keep_alive: settings.keep_alive, write_stall: settings.write_stall };
-        let (sender, queue) = mpsc::channel(QUEUE_CHUNKS);
+        let pump = Pump { scope, keep_alive: settings.keep_alive };
+        let (mut writer, frames) = frames(settings.write_stall);
         let span = tracing::info_span!("http.stream", end = tracing::field::Empty);
         let task = async move {
-            let end = pump.run(events, &sender).await;
+            let end = pump.run(events, &mut writer).await;
             tracing::Span::current().record("end", end.as_str());
         };
         tokio::spawn(task.instrument(span));
-        Self { queue }
+        Self { frames }
     }
 }
 
@@ -108,6 +100,15 @@ enum End {
     ClientStalled,
     Stopping,
     LogFailed,
+}
+
+impl From<Cut> for End {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Left => Self::ClientLeft,
+            Cut::Stalled => Self::ClientStalled,
+        }
+    }
 }
 
 impl End {
@@ -127,95 +128,80 @@ impl End {
 struct Pump {
     scope: Scope,
     keep_alive: Duration,
-    write_stall: Duration,
 }
 
 impl Pump {
-    async fn run(&self, events: impl Stream<Item = Result<Arc<Event>>>, queue: &mpsc::Sender<Bytes>) -> End {
+    async fn run(&self, events: impl Stream<Item = Result<Arc<Event>>>, writer: &mut FrameWriter) -> End {
+        self.move_all(events, writer).await.unwrap_or_else(End::from)
+    }
+
+    async fn move_all(
+        &self,
+        events: impl Stream<Item = Result<Arc<Event>>>,
+        writer: &mut FrameWriter,
+    ) -> std::result::Result<End, Cut> {
         let mut events = std::pin::pin!(events);
         // The client learns at once that it is connected, before there is any event.
-        let mut chunk = OPENED.to_owned();
-        let mut silent_since = Instant::now();
+        writer.add(OPENED);
         loop {
-            let mut end = None;
-            // What is there already goes out in one piece.
-            while end.is_none() && chunk.len() < CHUNK_BYTES {
-                match events.next().now_or_never() {
-                    Some(event) => end = self.write(event, &mut chunk),
-                    None => break,
-                }
-            }
-            if !chunk.is_empty() {
-                if let Err(cut) = self.send(std::mem::take(&mut chunk), queue).await {
-                    return cut;
-                }
-                silent_since = Instant::now();
-            }
-            if let Some(end) = end {
-                return end;
-            }
-            tokio::select! {
-                biased;
-                () = queue.closed() => return End::ClientLeft,
-                event = events.next() => {
-                    if let Some(end) = self.write(event, &mut chunk) {
-                        return self.send(chunk, queue).await.err().unwrap_or(end);
+            let next = match events.next().now_or_never() {
+                // What is there already is gathered.
+                Some(next) => next,
+                None => {
+                    writer.flush().await?;
+                    tokio::select! {
+                        biased;
+                        () = writer.closed() => return Ok(End::ClientLeft),
+                        next = events.next() => next,
+                        () = self.scope.stopping() => return Ok(End::Stopping),
+                        () = tokio::time::sleep_until(writer.sent_at() + self.keep_alive) => {
+                            writer.add(KEPT_ALIVE);
+                            continue;
+                        }
                     }
                 }
-                () = self.scope.stopping() => return End::Stopping,
-                () = tokio::time::sleep_until(silent_since + self.keep_alive) => chunk.push_str(KEPT_ALIVE),
+            };
+            if let Some(end) = self.write(next, writer).await? {
+                writer.finish().await?;
+                return Ok(end);
             }
         }
     }
 
-    /// Adds what the log gave to the chunk; says so if nothing can follow.
-    fn write(&self, event: Option<Result<Arc<Event>>>, chunk: &mut String) -> Option<End> {
+    /// Writes what the log gave; says so if nothing can follow.
+    async fn write(
+        &self,
+        event: Option<Result<Arc<Event>>>,
+        writer: &mut FrameWriter,
+    ) -> std::result::Result<Option<End>, Cut> {
         match event {
-            None => Some(End::Complete),
+            None => Ok(Some(End::Complete)),
+            // Another turn's end is not this stream's.
+            Some(Ok(event)) if !self.scope.sends(&event) => Ok(None),
             Some(Ok(event)) => {
-                // Another turn's end is not this stream's.
-                if !self.scope.sends(&event) {
-                    return None;
-                }
-                write_event(&event, chunk);
-                self.scope.ends_with(&event).then_some(End::Complete)
+                writer.add(&format!("id: {}\nevent: {}\ndata: ", event.seq, event.kind.as_str()));
+                // The JSON of an event has no line breaks, so it is one `data` line.
+                writer.add_event(&event.json).await?;
+                writer.add("\n\n");
+                Ok(self.scope.ends_with(&event).then_some(End::Complete))
             }
             // The client comes back with its last id and is told then; here only people can be.
             Some(Err(problem)) => {
                 tracing::debug!(code = problem.code.as_str(), "the log can't be read on");
-                let _infallible = write!(chunk, ": {}\n\n", problem.code.as_str());
-                Some(End::LogFailed)
+                writer.add(&format!(": {}\n\n", problem.code.as_str()));
+                Ok(Some(End::LogFailed))
             }
         }
     }
-
-    async fn send(&self, chunk: String, queue: &mpsc::Sender<Bytes>) -> std::result::Result<(), End> {
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        match timeout(self.write_stall, queue.send(chunk.into())).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_closed)) => Err(End::ClientLeft),
-            Err(_elapsed) => Err(End::ClientStalled),
-        }
-    }
-}
-
-/// The JSON of an event has no line breaks, so it is one `data` line.
-fn write_event(event: &Event, chunk: &mut String) {
-    let _infallible = write!(chunk, "id: {}\nevent: {}\ndata: {}\n\n", event.seq, event.kind.as_str(), event.json);
 }
 
 impl IntoResponse for EventStream {
     fn into_response(self) -> Response {
-        let chunks = stream::unfold(self.queue, |mut queue| async {
-            queue.recv().await.map(|chunk| (Ok::<_, io::Error>(chunk), queue))
-        });
         Response::builder()
             .content_type(Self::CONTENT_TYPE)
             .header(header::CACHE_CONTROL, "no-store, no-transform")
             .header(NO_BUFFERING, "no")
-            .body(Body::from_bytes_stream(chunks))
+            .body(self.frames.into_body())
     }
 }
 

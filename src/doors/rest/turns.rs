@@ -24,7 +24,7 @@ use crate::{
     identity::Caller,
     ids::{SessionId, TurnId},
     problem::Problem,
-    service::view::{Prompt, TurnView},
+    service::view::Prompt,
 };
 
 pub(super) struct Turns;
@@ -134,8 +134,9 @@ impl Turns {
     async fn chat(&self, door: Data<&Arc<Door>>, token: Token, body: Chat) -> Answer<EventStream, Chatting> {
         let prompt = PromptInput::from(body).try_into();
         let chat = async {
-            let turn = door.service.chat(&token.0, prompt?).await?;
-            door.follow_turn(&token.0, turn)
+            let prompt = prompt?;
+            let session = door.service.default_session(&token.0).await?;
+            door.stream_turn(&token.0, &session, prompt).await
         };
         chat.await.into()
     }
@@ -147,11 +148,6 @@ impl Door {
         let last_seq = self.service.session(caller, id)?.last_seq;
         let reader = self.service.events(caller, id, last_seq)?;
         let turn = self.service.prompt(caller, id, prompt).await?;
-        Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server))
-    }
-
-    fn follow_turn(&self, caller: &Caller, turn: TurnView) -> Result<EventStream, Problem> {
-        let reader = self.service.events(caller, &turn.session, turn.first_seq.saturating_sub(1))?;
         Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server))
     }
 }

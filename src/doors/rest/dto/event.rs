@@ -274,8 +274,9 @@ mod tests {
         ];
         for (kind, content) in contents {
             let event = LogEvent::new(1, kind, &SessionId::random(), Some(TurnId::random()), &content);
-            let parsed = Event::parse_from_json_string(&event.json);
-            assert!(parsed.is_ok(), "{}: {:?}", event.json, parsed.err().map(|fault| fault.into_message()));
+            let text = std::str::from_utf8(&event.json).unwrap();
+            let parsed = Event::parse_from_json_string(text);
+            assert!(parsed.is_ok(), "{text}: {:?}", parsed.err().map(|fault| fault.into_message()));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Requests to open a session, and what is checked of them here: form and length. What exists and what is allowed is the service's.
+//! Requests to open a session, and what is checked of them here: the form of names and keys. Labels, and what exists and what is allowed,
+//! are the service's.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,10 +15,6 @@ use crate::{
     service::view,
 };
 
-/// Labels a session may have.
-const LABELS_MAX: usize = 16;
-/// The longest key or value of a label, in characters.
-const LABEL_LENGTH_MAX: usize = 64;
 /// The longest name of a mode or model, in bytes.
 const NAME_LENGTH_MAX: usize = 128;
 /// The longest API key, in bytes.
@@ -82,7 +79,7 @@ impl TryFrom<OpenSession> for view::OpenSession {
             api_key: request.credential.map(|credential| api_key(credential.api_key)).transpose()?,
             mode: short_name("mode", request.mode)?,
             model: short_name("model", request.model)?,
-            labels: labels(request.labels.unwrap_or_default())?,
+            labels: request.labels.unwrap_or_default(),
             idle_timeout: seconds(request.idle_timeout_s),
             max_age: seconds(request.max_age_s),
             queue_timeout: seconds(request.queue_timeout_s),
@@ -121,19 +118,6 @@ fn api_key(key: Password) -> Result<SecretString, Problem> {
     Ok(key.into())
 }
 
-fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
-    let fits = |text: &str| text.chars().count() <= LABEL_LENGTH_MAX && !text.contains(char::is_control);
-    if labels.len() > LABELS_MAX {
-        return Err(invalid(format!("there may be {LABELS_MAX} labels")));
-    }
-    if !labels.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value)) {
-        return Err(invalid(format!(
-            "labels must have keys of 1 to {LABEL_LENGTH_MAX} characters and values of at most {LABEL_LENGTH_MAX}, without control characters"
-        )));
-    }
-    Ok(labels)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,10 +127,6 @@ mod tests {
             Ok(_) => String::new(),
             Err(problem) => problem.detail,
         }
-    }
-
-    fn labelled(labels: impl IntoIterator<Item = (String, String)>) -> OpenSession {
-        OpenSession { labels: Some(labels.into_iter().collect()), ..OpenSession::default() }
     }
 
     #[test]
@@ -163,16 +143,6 @@ mod tests {
             let template = OpenSession { template: Some(bad.to_owned()), ..OpenSession::default() };
             assert!(refusal(template).starts_with("template must"), "{bad}");
         }
-    }
-
-    #[test]
-    fn labels_are_few_and_short() {
-        let many = (0..=LABELS_MAX).map(|number| (number.to_string(), String::new()));
-        assert_eq!(refusal(labelled(many)), "there may be 16 labels");
-        for bad in ["", "line\nbreak", &"x".repeat(LABEL_LENGTH_MAX + 1)] {
-            assert!(refusal(labelled([(bad.to_owned(), "x".to_owned())])).starts_with("labels must"), "{bad}");
-        }
-        assert_eq!(refusal(labelled([("k".to_owned(), "é".repeat(LABEL_LENGTH_MAX))])), "");
     }
 
     #[test]

@@ -1,26 +1,28 @@
 //! Streams against a log played by a channel.
 
+use bytes::Bytes;
 use futures_util::poll;
 use serde_json::json;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
-use crate::ids::SessionId;
+use crate::{doors::rest::frames::OWN_BYTES_MAX, ids::SessionId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A stream under test: the log's end, the client's end and the pump's task.
 struct Stage {
     log: mpsc::Sender<Result<Arc<Event>>>,
-    client: mpsc::Receiver<Bytes>,
+    client: Frames,
     pump: tokio::task::JoinHandle<End>,
 }
 
 fn stage(scope: Scope) -> Stage {
     let (log, events) = mpsc::channel(100_000);
-    let (queue, client) = mpsc::channel(QUEUE_CHUNKS);
-    let pump = Pump { scope, keep_alive: SECOND * 15, write_stall: SECOND * 20 };
+    let (mut writer, client) = frames(SECOND * 20);
+    let pump = Pump { scope, keep_alive: SECOND * 15 };
     let events = stream::unfold(events, |mut events| async { events.recv().await.map(|event| (event, events)) });
-    let pump = tokio::spawn(async move { pump.run(events, &queue).await });
+    let pump = tokio::spawn(async move { pump.run(events, &mut writer).await });
     Stage { log, client, pump }
 }
 
@@ -29,20 +31,25 @@ fn event(seq: u64, kind: EventType, turn: Option<&str>) -> Arc<Event> {
     Arc::new(Event::new(seq, kind, &session, turn.map(TurnId::from_client), &json!({"text": "a\nb"})))
 }
 
+fn large(seq: u64) -> Arc<Event> {
+    let content = json!({"text": "x".repeat(1024 * 1024)});
+    Arc::new(Event::new(seq, EventType::ToolUpdated, &SessionId::from_client("ses_1"), None, &content))
+}
+
 impl Stage {
     fn append(&self, event: Arc<Event>) {
         assert!(self.log.try_send(Ok(event)).is_ok(), "the test's log is large enough");
     }
 
     async fn taken(&mut self) -> String {
-        let chunk = self.client.recv().await.unwrap_or_default();
+        let chunk = self.client.next().await.unwrap_or_default();
         String::from_utf8(chunk.to_vec()).unwrap_or_default()
     }
 
     /// Everything until the stream ends.
     async fn rest(&mut self) -> String {
         let mut text = String::new();
-        while let Some(chunk) = self.client.recv().await {
+        while let Some(chunk) = self.client.next().await {
             text.push_str(&String::from_utf8_lossy(&chunk));
         }
         text
@@ -65,7 +72,10 @@ async fn an_event_is_its_number_its_type_and_one_line_of_json() {
     stage.taken().await;
     let sent = event(7, EventType::MessageDelta, Some("turn_1"));
     stage.append(Arc::clone(&sent));
-    assert_eq!(stage.taken().await, format!("id: 7\nevent: message.delta\ndata: {}\n\n", sent.json));
+    assert_eq!(
+        stage.taken().await,
+        format!("id: 7\nevent: message.delta\ndata: {}\n\n", String::from_utf8_lossy(&sent.json))
+    );
 }
 
 #[tokio::test]
@@ -131,7 +141,56 @@ async fn a_client_that_takes_nothing_is_cut_and_little_was_kept_for_it() {
     let start = Instant::now();
     assert_eq!((&mut stage.pump).await.ok(), Some(End::ClientStalled));
     assert_eq!(start.elapsed().as_secs(), 20);
-    assert!(stage.rest().await.len() <= QUEUE_CHUNKS * (CHUNK_BYTES + 512));
+    assert!(stage.rest().await.len() <= OWN_BYTES_MAX);
+}
+
+#[tokio::test]
+async fn a_large_event_is_sent_as_it_lies_in_the_log() {
+    let (small, shared, last) =
+        (event(1, EventType::ToolStarted, None), large(2), event(3, EventType::SessionEnded, None));
+    let mut stage = stage(Scope::Session(None));
+    for event in [&small, &shared, &last] {
+        stage.append(Arc::clone(event));
+    }
+    let mut frames = Vec::new();
+    while let Some(frame) = stage.client.next().await {
+        frames.push(frame);
+    }
+    let lies_in_log = |frame: &&Bytes| shared.json.as_ptr_range().contains(&frame.as_ptr());
+    let own: usize = frames.iter().filter(|frame| !lies_in_log(frame)).map(Bytes::len).sum();
+    assert!(own < 1024, "{own} bytes of a small and a large event were copied");
+    let record = |event: &Event| {
+        format!("id: {}\nevent: {}\ndata: {}\n\n", event.seq, event.kind.as_str(), String::from_utf8_lossy(&event.json))
+    };
+    let all: String = [&small, &shared, &last].map(|event| record(event)).concat();
+    assert_eq!(String::from_utf8_lossy(&frames.concat()), format!("{OPENED}{all}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_cut_leaves_nothing_in_its_queue() {
+    // More than the queue takes, and less: that isn't left to lie there either.
+    let (much, little) = (vec![large(1), large(2)], vec![event(1, EventType::SessionEnded, None)]);
+    for events in [much, little] {
+        let mut stage = stage(Scope::Session(None));
+        events.iter().for_each(|event| stage.append(Arc::clone(event)));
+        assert_eq!((&mut stage.pump).await.ok(), Some(End::ClientStalled));
+        assert!(events.iter().all(|event| event.json.is_unique()), "the queue holds an event");
+        assert_eq!(stage.client.next().await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_a_large_event_slowly_is_not_cut() {
+    let mut stage = stage(Scope::Session(None));
+    stage.append(large(1));
+    stage.append(event(2, EventType::SessionEnded, None));
+    let mut bytes = 0;
+    while let Some(frame) = stage.client.next().await {
+        bytes += frame.len();
+        tokio::time::sleep(SECOND * 19).await;
+    }
+    assert!(bytes > 1024 * 1024);
+    assert_eq!(stage.pump.await.ok(), Some(End::Complete));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +201,7 @@ async fn a_client_that_takes_something_now_and_then_gets_all() {
     }
     stage.append(event(10_001, EventType::SessionEnded, None));
     let mut seen = 0;
-    while let Some(chunk) = stage.client.recv().await {
+    while let Some(chunk) = stage.client.next().await {
         seen += ids(&String::from_utf8_lossy(&chunk)).len();
         tokio::time::sleep(SECOND * 19).await;
     }
@@ -165,6 +224,7 @@ async fn a_stopping_server_ends_session_streams_and_lets_turns_finish() {
     assert_eq!(session.pump.await.ok(), Some(End::Stopping));
     assert!(poll!(&mut turn.pump).is_pending());
     turn.append(event(1, EventType::TurnEnded, Some("turn_1")));
+    assert_eq!(ids(&turn.rest().await), ["1"]);
     assert_eq!(turn.pump.await.ok(), Some(End::Complete));
 }
 
