@@ -88,7 +88,7 @@ impl Service {
     /// # Errors
     /// Not found.
     pub fn permissions(&self, caller: &Caller, id: &SessionId) -> Result<Vec<PermissionView>, Problem> {
-        let Status { permissions, .. } = self.find(caller, id)?.status();
+        let permissions = self.find(caller, id)?.with_status(|status| status.permissions.clone());
         let view = |(id, open): (_, crate::session::status::Permission)| PermissionView {
             id,
             turn: open.turn,
@@ -220,10 +220,14 @@ impl EventReader {
 impl SessionView {
     pub(super) fn of(session: &SessionHandle) -> Self {
         let identity = &session.identity;
-        let Status { stage, last_active_at, permissions, tokens, end, .. } = session.status();
+        // What an agent asks for may be megabytes: only what the view shows is copied.
+        let (stage, last_active_at, pending_permissions, tokens, end) = session.with_status(|status| {
+            let Status { stage, last_active_at, permissions, tokens, end, .. } = status;
+            (*stage, *last_active_at, permissions.len(), *tokens, end.clone())
+        });
         let state = match stage {
             Stage::Ready => SessionState::Ready,
-            Stage::Turn { .. } if permissions.is_empty() => SessionState::Running,
+            Stage::Turn { .. } if pending_permissions == 0 => SessionState::Running,
             Stage::Turn { .. } => SessionState::Waiting,
             Stage::Ended => SessionState::Ended,
         };
@@ -249,7 +253,7 @@ impl SessionView {
                 total: lease.total,
             },
             last_seq: session.log.last_seq(),
-            pending_permissions: permissions.len(),
+            pending_permissions,
             usage: UsageView::of(tokens),
             end,
         }

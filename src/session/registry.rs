@@ -52,12 +52,6 @@ impl SessionHandle {
         Self { id, identity, log, commands, status: Mutex::default() }
     }
 
-    /// What it is doing now.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.locked().clone()
-    }
-
     /// A look at the status without a copy. Keep it short.
     pub fn with_status<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
         look(&self.locked())

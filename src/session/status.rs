@@ -177,7 +177,7 @@ pub struct Identity {
 }
 
 /// What changes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Status {
     /// Where it is.
     pub stage: Stage,
