@@ -1,7 +1,6 @@
 //! The agent protocols against real programs: the fakes in `tests/agents`, as plain child processes.
 //!
-//! Gemini CLI itself is talked to when `GREENROOM_TEST_GEMINI` holds its command (such as `node /opt/gemini/gemini.js --acp`); run that
-//! test with `--ignored`. The end-to-end tests talk to it in its sandbox.
+//! Gemini CLI itself is talked to in its image, whose name is [`GEMINI`]. The end-to-end tests talk to it in its sandbox.
 
 #![cfg(feature = "server")]
 
@@ -10,11 +9,14 @@ mod programs;
 
 use std::time::{Duration, Instant};
 
-use greenroom::agent::{AgentCommand, AgentError, AgentEvent, AgentProtocol, acp::Acp, lines::Lines};
+use greenroom::agent::{AgentCommand, AgentError, AgentEvent, AgentProtocol, BootPlan, acp::Acp, lines::Lines};
 use programs::{Program, plan, python};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
+
+/// The image of the real agent.
+const GEMINI: &str = "greenroom/gemini:latest";
 
 #[tokio::test]
 async fn a_turn_with_a_real_process_streams_every_delta_in_order() {
@@ -188,16 +190,13 @@ async fn a_program_that_is_not_there_fails_its_boot() {
 }
 
 #[tokio::test]
-#[ignore = "needs Gemini CLI: GREENROOM_TEST_GEMINI holds its command"]
 async fn gemini_cli_boots_and_answers_help_without_a_model() {
-    let command = std::env::var("GREENROOM_TEST_GEMINI").expect("GREENROOM_TEST_GEMINI is set");
-    let words: Vec<&str> = command.split_whitespace().collect();
     let home = tempfile::tempdir().expect("a folder");
-    let plan = plan();
-    let pipes = programs::start(words[0], &words[1..], home.path());
-    let agent = Acp::default().boot(pipes, plan.clone()).await.expect("boots");
-    eprintln!("{:?}", agent.boot);
-    let mut agent = Program(agent);
+    // The image's own command, without any of our sandbox: here it is the protocol that is tested.
+    let pipes = programs::start("docker", &["run", "--rm", "-i", "--network", "none", GEMINI], home.path());
+    let plan = BootPlan { workspace: "/tmp".to_owned(), ..plan() };
+    let booted = Acp::default().boot(pipes, plan.clone()).await;
+    let mut agent = Program(booted.expect("boots; the image is there after `make image`"));
     let (reply, opened) = oneshot::channel();
     agent.send(AgentCommand::OpenSession { workspace: plan.workspace.clone(), reply }).await;
     opened.await.expect("a reply").expect("opens");
