@@ -8,6 +8,7 @@ mod open;
 mod problems;
 mod read;
 mod readiness;
+mod settle;
 mod turns;
 pub mod view;
 

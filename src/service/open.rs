@@ -10,14 +10,13 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{Instrument as _, error, field, info, info_span};
+use tracing::{Instrument as _, field, info, info_span};
 
 use super::{
-    Service,
+    Service, settle,
     view::{OpenSession, SessionView},
 };
 use crate::{
-    agent::{Agent, AgentCommand, AgentError, EarlyEvents},
     gateway::{Binding, ModelKey, USAGE_CAPACITY},
     identity::Caller,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
@@ -108,41 +107,10 @@ impl Service {
         lease.bind(Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender });
 
         let clock = Instant::now();
-        let exists = hold.exists();
-        // The hold goes to the sandbox's end before the folder goes in: from here on only the end lets go of it.
-        let hold = Arc::new(hold);
-        let (gone_sender, gone) = oneshot::channel();
-        lease.when_gone({
-            let hold = Arc::clone(&hold);
-            move |slot| {
-                if let Err(problem) = hold.move_back(slot) {
-                    error!(error = %problem, cause = ?std::error::Error::source(&problem), slot = %slot.id(), "a workspace could not be moved home");
-                    hold.keep_for_ever();
-                }
-                drop(hold);
-                let _session_may_be_over = gone_sender.send(());
-            }
-        });
-        hold.move_in(lease.slot())?;
-        drop(hold);
+        let (exists, gone) = settle::settle_in(&mut lease, hold)?;
         let workspace_time = clock.elapsed();
-
         let clock = Instant::now();
-        let workspace_inside = lease.workspace_inside().to_owned();
-        let (mut agent, mut early) =
-            lease.take_agent().ok_or_else(|| Problem::internal("a sandbox came from stock without its agent"))?;
-        if exists {
-            ask(&mut agent, &mut early, |reply| AgentCommand::OpenSession { workspace: workspace_inside, reply })
-                .await?;
-        }
-        if let Some(mode) = request.mode.clone() {
-            let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetMode { mode, reply }).await;
-            told.map_err(|error| unfit("mode", error))?;
-        }
-        if let Some(model) = request.model.clone() {
-            let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetModel { model, reply }).await;
-            told.map_err(|error| unfit("model", error))?;
-        }
+        let (agent, early) = settle::tune(&mut lease, exists, request.mode.as_ref(), request.model.as_ref()).await?;
         let agent_time = clock.elapsed();
 
         let cold = match (warm, exists) {
@@ -167,7 +135,14 @@ impl Service {
             idle_timeout: idle,
             lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
         };
-        let settings = Settings {
+        let settings = self.times(idle, max_age);
+        let permit = Box::new((permit, self.metrics.session()));
+        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings };
+        Ok(session::spawn(opened, &self.registry, self.metrics.clone(), &self.drivers, self.stop.child_token()))
+    }
+
+    const fn times(&self, idle: Duration, max_age: Duration) -> Settings {
+        Settings {
             first_output: self.settings.first_output_timeout,
             turn: self.settings.turn_timeout,
             cancel_grace: self.settings.cancel_grace,
@@ -175,10 +150,7 @@ impl Service {
             idle,
             max_age,
             log_bytes: self.settings.log_bytes,
-        };
-        let permit = Box::new((permit, self.metrics.session()));
-        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings };
-        Ok(session::spawn(opened, &self.registry, self.metrics.clone(), &self.drivers, self.stop.child_token()))
+        }
     }
 
     /// Closes a session: a turn that runs is cancelled, the sandbox is destroyed, the workspace goes home.
@@ -254,35 +226,6 @@ fn check(request: &OpenSession) -> Result<(), Problem> {
 /// What was asked for, but never more than configured.
 fn capped(asked: Option<Duration>, configured: Duration) -> Duration {
     asked.map_or(configured, |asked| asked.min(configured))
-}
-
-/// An agent that refuses what the caller chose has been asked for the wrong thing; anything else is its own failure.
-fn unfit(field: &str, error: AgentError) -> Problem {
-    match error {
-        AgentError::Refused { message, .. } => {
-            Problem::new(Code::InvalidRequest, format!("{field}: the agent refused it: {message}"))
-        }
-        error => error.into(),
-    }
-}
-
-/// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own. The answer is behind
-/// whatever the agent says before it, so that is taken meanwhile and kept for the session.
-async fn ask(
-    agent: &mut Agent,
-    early: &mut EarlyEvents,
-    command: impl FnOnce(oneshot::Sender<Result<(), AgentError>>) -> AgentCommand,
-) -> Result<(), AgentError> {
-    let (reply, mut answer) = oneshot::channel();
-    let lost = || AgentError::Lost("the agent's task ended".to_owned());
-    agent.commands.send(command(reply)).await.map_err(|_| lost())?;
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer.map_err(|_| lost())?,
-            Some(said) = agent.events.recv() => early.keep(said),
-        }
-    }
 }
 
 #[cfg(test)]
