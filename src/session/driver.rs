@@ -4,9 +4,10 @@
 //! the log before anything else follows from it. The driver ends with `session.ended`, whatever the cause; the lease goes to the
 //! reaper then and the workspace goes home. A command that arrives after that comes back to its sender.
 //!
-//! If the task itself were to panic, dropping its parts still ends the sandbox and brings the workspace home; see `Opened`.
+//! If the task itself were to panic, dropping its parts still ends the sandbox, brings the workspace home and says that the session is over.
 
 mod clock;
+mod epilogue;
 mod turn;
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info, info_span};
 
-use self::{clock::Clock, turn::RunningTurn};
+use self::{clock::Clock, epilogue::Epilogue, turn::RunningTurn};
 use super::{
     Command, Opened,
     event::EventType,
@@ -65,9 +66,9 @@ pub fn spawn(
     let span = info_span!(parent: None, "session", session.id = %session.id);
     tracker.spawn(
         async move {
-            let session = Arc::clone(&driver.session);
+            let epilogue = Epilogue { session: Arc::clone(&driver.session), registry };
             let closers = driver.run(early, commands, stop).await;
-            registry.ended(&session);
+            drop(epilogue);
             let _answers_all_the_same = timeout(CLOSE_PATIENCE, gone).await;
             drop(permit);
             for closer in closers {
