@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     client::id,
     house::{House, model},
-    settings::Settings,
+    settings::{BUSYBOX, Settings},
 };
 
 /// Opens a session, waits for its end and gives back the reason.
@@ -44,22 +44,33 @@ async fn a_question_that_waits_too_long_is_denied() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_without_memory_left_ends_its_session_truthfully() {
+    // It takes the first prompt, then everything.
+    let settings = Settings::new().lines("greedy", BUSYBOX, &["sh", "-c", "read -r line; exec tail /dev/zero"]);
+    let settings = settings.set("templates.greedy.limits", "memory_mib", "64");
+    let settings =
+        settings.set("templates.greedy.limits", "tmp_mib", "8").set("templates.greedy.limits", "home_mib", "8");
+    let house = House::start(settings).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "greedy"})).await;
+    let mut events = alice.events(&session, 0).await;
+    alice.prompt(&session, "eat").await.rest().await;
+    let seen = events.up_to("session.ended").await;
+    let [.., turn, end] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((turn.kind.as_str(), &turn.content["code"]), ("turn.failed", &json!("AGENT_FAILED")), "{seen:?}");
+    assert_eq!((end.kind.as_str(), &end.content["reason"]), ("session.ended", &json!("out_of_memory")), "{seen:?}");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_without_memory_left_does_not_end_its_agent() {
     let settings = Settings::new().shell().set("templates.shell.limits", "memory_mib", "64");
     let settings =
         settings.set("templates.shell.limits", "tmp_mib", "8").set("templates.shell.limits", "home_mib", "8");
     let house = House::start(settings).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;
-    // Builtins of the loop's own shell, so that it is the agent itself that grows.
-    let events = alice.prompt(&session, "exec tail /dev/zero").await.rest().await;
-    let ended = alice.get_json(&format!("/v1/sessions/{}", id(&session))).await;
-    if ended["state"] == "ended" {
-        assert!([json!("out_of_memory"), json!("agent_exited")].contains(&ended["end"]["reason"]), "{ended}");
-    } else {
-        // The engine ended the prompt's own shell only; the agent goes on.
-        assert_eq!(events.last().map(|event| event.kind.as_str()), Some("turn.ended"), "{events:?}");
-        assert_eq!(alice.ask(&session, "echo alive").await.trim(), "alive");
-    }
+    alice.prompt(&session, "tail /dev/zero").await.rest().await;
+    assert_eq!(alice.ask(&session, "echo alive").await.trim(), "alive");
     house.stop().await;
 }
 
