@@ -21,7 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use early::EarlyEvents;
 
-use crate::sandbox::pipes::{AgentExit, AgentPipes, Stream};
+use crate::{
+    sandbox::pipes::{AgentExit, AgentPipes, Stream},
+    telemetry::labels::Phase,
+};
 
 /// Events an agent may be ahead of its session's driver.
 pub const EVENT_CAPACITY: usize = 256;
@@ -78,6 +81,23 @@ pub enum AgentError {
     /// It broke the protocol or one of our limits.
     #[error("the agent broke its protocol: {0}")]
     Protocol(String),
+}
+
+/// Why an agent could not be booted, and how far it had come.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct BootError {
+    /// [`Phase::Initialize`] or [`Phase::Session`].
+    pub phase: Phase,
+    /// Why.
+    pub error: AgentError,
+}
+
+impl BootError {
+    /// Makes one of an error in this phase.
+    pub const fn within(phase: Phase) -> impl Fn(AgentError) -> Self {
+        move |error| Self { phase, error }
+    }
 }
 
 fn describe_exit(exit: &AgentExit) -> String {
@@ -202,5 +222,5 @@ pub trait AgentProtocol: Send + Sync + 'static {
     ///
     /// # Errors
     /// The agent exits, refuses, breaks the protocol or misses a deadline. Its pipes are dropped then.
-    async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, AgentError>;
+    async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, BootError>;
 }

@@ -9,7 +9,9 @@ mod programs;
 
 use std::time::{Duration, Instant};
 
-use greenroom::agent::{AgentCommand, AgentError, AgentEvent, AgentProtocol, BootPlan, acp::Acp, lines::Lines};
+use greenroom::agent::{
+    AgentCommand, AgentError, AgentEvent, AgentProtocol, BootError, BootPlan, acp::Acp, lines::Lines,
+};
 use programs::{Program, plan, python};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -180,7 +182,7 @@ async fn a_program_that_is_not_there_fails_its_boot() {
     let lines = Lines::new(Duration::from_secs(1), TaskTracker::new());
     // Python may take longer to fail than a program takes to count as ready.
     let error = match lines.boot(pipes, plan()).await {
-        Err(error) => error,
+        Err(BootError { error, .. }) => error,
         Ok(agent) => {
             let (_, AgentEvent::Gone(error)) = Program(agent).rest_of_turn().await else { panic!("it is gone") };
             error

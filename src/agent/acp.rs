@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
-use super::{Agent, AgentError, AgentProtocol, BootPlan, COMMAND_CAPACITY, EVENT_CAPACITY, wire};
+use super::{Agent, AgentProtocol, BootError, BootPlan, COMMAND_CAPACITY, EVENT_CAPACITY, wire};
 use crate::{sandbox::pipes::AgentPipes, telemetry::SkippedLines};
 
 /// Agents that speak the Agent Client Protocol.
@@ -51,7 +51,7 @@ impl Acp {
 
 #[async_trait]
 impl AgentProtocol for Acp {
-    async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, AgentError> {
+    async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, BootError> {
         let (reader, writer) = wire::open(pipes);
         let booted = boot::Boot::new(reader, writer, &plan, self.skipped.clone()).run().await?;
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);

@@ -30,11 +30,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use super::{
-    Agent, AgentError, AgentProtocol, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY,
+    Agent, AgentError, AgentProtocol, BootError, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY,
     outbox::Outbox,
     wire::{self, Reader},
 };
-use crate::sandbox::pipes::AgentPipes;
+use crate::{sandbox::pipes::AgentPipes, telemetry::labels::Phase};
 
 /// A program that lives this long is taken for ready.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
@@ -58,13 +58,14 @@ impl Lines {
 
 #[async_trait]
 impl AgentProtocol for Lines {
-    async fn boot(&self, pipes: AgentPipes, _plan: BootPlan) -> Result<Agent, AgentError> {
+    async fn boot(&self, pipes: AgentPipes, _plan: BootPlan) -> Result<Agent, BootError> {
         let start = Instant::now();
         let (mut reader, writer) = wire::open(pipes);
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let mut outbox = Outbox::new(event_queue);
-        settle(&mut reader, &mut outbox).instrument(info_span!("initialize")).await?;
+        let settled = settle(&mut reader, &mut outbox).instrument(info_span!("initialize")).await;
+        settled.map_err(BootError::within(Phase::Initialize))?;
         let peer = peer::Peer::new(reader, writer, command_queue, outbox, self.quiet_time);
         self.tasks.spawn(peer.run().instrument(info_span!(parent: None, "agent", protocol = "lines")));
         Ok(Agent { commands, events, boot: BootTimes { initialize: start.elapsed(), session: Duration::ZERO } })

@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     agent::{
-        AgentError, BootPlan, BootTimes,
+        AgentError, BootError, BootPlan, BootTimes,
         framing::readable,
         wire::{Heard, Reader, Writer},
     },
-    telemetry::SkippedLines,
+    telemetry::{SkippedLines, labels::Phase},
 };
 
 /// The way to authenticate that sends the agent's model traffic to an address of ours.
@@ -73,7 +73,7 @@ impl<'plan> Boot<'plan> {
     ///
     /// # Errors
     /// The agent is gone, refuses, speaks another version or misses a deadline.
-    pub(super) async fn run(mut self) -> Result<Booted, AgentError> {
+    pub(super) async fn run(mut self) -> Result<Booted, BootError> {
         match self.shake_hands().await {
             Ok((session, times)) => {
                 let Self { reader, writer, calls, skipped, .. } = self;
@@ -88,9 +88,10 @@ impl<'plan> Boot<'plan> {
         }
     }
 
-    async fn shake_hands(&mut self) -> Result<(String, BootTimes), AgentError> {
+    async fn shake_hands(&mut self) -> Result<(String, BootTimes), BootError> {
         let start = Instant::now();
-        let can_authenticate = self.initialize().instrument(info_span!("initialize")).await?;
+        let hello = self.initialize().instrument(info_span!("initialize")).await;
+        let can_authenticate = hello.map_err(BootError::within(Phase::Initialize))?;
         let initialized = Instant::now();
         let session = async {
             if can_authenticate {
@@ -98,7 +99,7 @@ impl<'plan> Boot<'plan> {
             }
             self.open_session().await
         };
-        let session = session.instrument(info_span!("session")).await?;
+        let session = session.instrument(info_span!("session")).await.map_err(BootError::within(Phase::Session))?;
         let times = BootTimes { initialize: initialized - start, session: initialized.elapsed() };
         Ok((session, times))
     }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Lines;
 use crate::{
     agent::{
-        Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol,
+        Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol, BootError,
         fake::{Fake, fake, plan},
     },
     sandbox::pipes::Stream,
@@ -50,7 +50,7 @@ async fn a_program_that_exits_at_once_fails_its_boot() {
     fake.write("usage: program FILE\n").await;
     fake.exit(2).await;
     let agent = Lines::new(QUIET, TaskTracker::new()).boot(pipes, plan()).await;
-    assert!(matches!(agent, Err(AgentError::Exited(_))));
+    assert!(matches!(agent, Err(BootError { error: AgentError::Exited(_), .. })));
 }
 
 #[tokio::test(start_paused = true)]

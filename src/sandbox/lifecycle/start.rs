@@ -11,7 +11,7 @@ use tracing::{Instrument as _, info_span};
 
 use super::{Reaper, Recipe, Remains, Sandbox};
 use crate::{
-    agent::{AgentError, BootPlan, EarlyEvents},
+    agent::{AgentError, BootError, BootPlan, EarlyEvents},
     config,
     gateway::{Gateway, GatewayError},
     ids::{Epoch, SlotId},
@@ -141,15 +141,8 @@ impl Starter {
             model_base_url: format!("http://127.0.0.1:{relay_port}"),
             answer_deadline: self.settings.boot_timeout,
         };
-        let agent = recipe.protocol.boot(pipes, plan).await.map_err(|error| {
-            let phase = match &error {
-                AgentError::Deadline { call, .. } | AgentError::Refused { call, .. } if *call != "initialize" => {
-                    Phase::Session
-                }
-                _ => Phase::Initialize,
-            };
-            StartFailure { phase, error: error.into() }
-        })?;
+        let booted = recipe.protocol.boot(pipes, plan).await;
+        let agent = booted.map_err(|BootError { phase, error }| StartFailure { phase, error: error.into() })?;
         times.initialize = agent.boot.initialize;
         times.session = agent.boot.session;
         times.total = begun.elapsed();

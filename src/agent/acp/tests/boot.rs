@@ -6,14 +6,15 @@ use serde_json::json;
 use super::{Acp, answer};
 use crate::{
     agent::{
-        Agent, AgentError, AgentEvent, AgentProtocol,
+        Agent, AgentError, AgentEvent, AgentProtocol, BootError,
         fake::{Fake, fake, plan},
     },
     sandbox::pipes::Stream,
+    telemetry::labels::Phase,
 };
 
 /// Boots while the script plays the agent.
-async fn boot(script: impl AsyncFnOnce(&mut Fake)) -> (Result<Agent, AgentError>, Fake) {
+async fn boot(script: impl AsyncFnOnce(&mut Fake)) -> (Result<Agent, BootError>, Fake) {
     let (mut fake, pipes) = fake();
     let acp = Acp::default();
     let (agent, ()) = tokio::join!(acp.boot(pipes, plan()), script(&mut fake));
@@ -52,7 +53,7 @@ async fn an_agent_without_authentication_needs_none() {
 async fn an_agent_that_authenticates_in_other_ways_only_is_refused() {
     let methods = json!({"protocolVersion": 1, "authMethods": [{"id": "oauth"}]});
     let (agent, _fake) = boot(async |fake| drop(answer(fake, "initialize", methods).await)).await;
-    assert!(matches!(agent, Err(AgentError::Refused { call: "authenticate", .. })));
+    assert!(matches!(agent, Err(BootError { error: AgentError::Refused { call: "authenticate", .. }, .. })));
 }
 
 #[tokio::test]
@@ -60,7 +61,7 @@ async fn another_version_of_the_protocol_is_refused() {
     for version in [json!(2), json!("1"), json!(null)] {
         let hello = json!({"protocolVersion": version});
         let (agent, _fake) = boot(async |fake| drop(answer(fake, "initialize", hello).await)).await;
-        assert!(matches!(agent, Err(AgentError::Protocol(_))));
+        assert!(matches!(agent, Err(BootError { error: AgentError::Protocol(_), .. })));
     }
 }
 
@@ -79,7 +80,7 @@ async fn a_refused_login_is_told_in_the_agents_words() {
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_never_answers_misses_its_deadline() {
     let (agent, _fake) = boot(async |_| ()).await;
-    assert!(matches!(agent, Err(AgentError::Deadline { call: "initialize", seconds: 20 })));
+    assert!(matches!(agent, Err(BootError { error: AgentError::Deadline { call: "initialize", seconds: 20 }, .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,7 +95,7 @@ async fn talking_is_not_answering() {
         }
     };
     tokio::select! {
-        agent = acp.boot(pipes, plan()) => assert!(matches!(agent, Err(AgentError::Deadline { .. }))),
+        agent = acp.boot(pipes, plan()) => assert!(matches!(agent, Err(BootError { error: AgentError::Deadline { .. }, .. }))),
         () = chatter => {}
     }
 }
@@ -110,11 +111,22 @@ async fn an_agent_that_exits_at_once_fails_its_boot() {
 }
 
 #[tokio::test]
+async fn an_agent_that_exits_while_it_opens_its_session_fails_in_that_phase() {
+    let (agent, _fake) = boot(async |fake| {
+        answer(fake, "initialize", json!({"protocolVersion": 1})).await;
+        fake.exit(3).await;
+    })
+    .await;
+    let BootError { phase, error } = agent.expect_err("is gone");
+    assert_eq!((phase, error.to_string().as_str()), (Phase::Session, "the agent exited (code 3)"));
+}
+
+#[tokio::test]
 async fn a_lost_link_fails_the_boot() {
     let (fake, pipes) = fake();
     drop(fake);
     let agent = Acp::default().boot(pipes, plan()).await;
-    assert!(matches!(agent, Err(AgentError::Lost(_))));
+    assert!(matches!(agent, Err(BootError { error: AgentError::Lost(_), .. })));
 }
 
 #[tokio::test]
@@ -144,5 +156,5 @@ async fn a_session_without_an_id_is_no_session() {
         answer(fake, "session/new", json!({"session": "one"})).await;
     })
     .await;
-    assert!(matches!(agent, Err(AgentError::Protocol(_))));
+    assert!(matches!(agent, Err(BootError { error: AgentError::Protocol(_), .. })));
 }
