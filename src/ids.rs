@@ -29,22 +29,35 @@ pub enum NameError {
     },
 }
 
-fn random_hex() -> String {
-    let mut bytes = [0_u8; 16];
+/// Bytes from the kernel's random source.
+#[must_use]
+pub fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
+    let mut bytes = [0_u8; COUNT];
     getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+    bytes
+}
+
+/// Bytes as lower-case hexadecimal text.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         use fmt::Write as _;
         let _infallible = write!(text, "{byte:02x}");
         text
     })
 }
 
+/// Whether this can name a server on its engine: `[A-Za-z0-9_-]{1,64}`. It becomes a label and the name of a control group.
+#[must_use]
+pub fn names_an_instance(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    plain && (1..=NAME_MAX).contains(&text.len())
+}
+
 /// A number from 0 to 1, to spread what would otherwise happen all at once.
 #[must_use]
 pub fn random_fraction() -> f64 {
-    let mut bytes = [0_u8; 4];
-    getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
-    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }
 
 macro_rules! random_id {
@@ -58,7 +71,7 @@ macro_rules! random_id {
             /// A new id from the kernel's random source.
             #[must_use]
             pub fn random() -> Self {
-                Self(format!(concat!($prefix, "{}"), random_hex()))
+                Self(format!(concat!($prefix, "{}"), hex(&random_bytes::<16>())))
             }
 
             /// Takes an id that a client sent. Nothing is checked: an unknown id is simply not found.

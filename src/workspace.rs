@@ -18,7 +18,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ids::{UserId, WorkspaceName},
+    ids::{UserId, WorkspaceName, hex},
     sandbox::slot::Slot,
 };
 
@@ -205,10 +205,6 @@ fn folder_of(user: &UserId) -> String {
         |_| format!("~{}", hex(&Sha256::digest(user.as_str().as_bytes()))),
         |name| name.as_str().to_owned(),
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

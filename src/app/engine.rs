@@ -33,6 +33,7 @@ pub struct Engine {
     pub(super) starter: Arc<Starter>,
     pub(super) recipes: Vec<Recipe>,
     pub(super) census: Arc<Census>,
+    slots: Slots,
     reaper: Reaper,
     pub(super) workspaces: Arc<Workspaces>,
     pub(super) house: House,
@@ -64,7 +65,7 @@ impl Engine {
         let starter = Arc::new(Starter::new(StarterParts {
             runtime: Arc::clone(&runtime),
             gateway: Gateway::new(metrics.clone()).map_err(StartError::Gateway)?,
-            slots,
+            slots: slots.clone(),
             epoch: Epoch::random(),
             supervisor,
             settings: config.sandbox.clone(),
@@ -74,7 +75,7 @@ impl Engine {
         }));
         let census = Census::new(config.pool.cap);
         let metrics = metrics.clone();
-        Ok(Self { runtime, starter, recipes, census, reaper, workspaces, house, reaper_stop, metrics })
+        Ok(Self { runtime, starter, recipes, census, slots, reaper, workspaces, house, reaper_stop, metrics })
     }
 
     /// Who the engine is.
@@ -90,7 +91,7 @@ impl Engine {
     /// # Errors
     /// The engine's trouble.
     pub async fn clear_leftovers(&self) -> Result<(), StartError> {
-        leftovers::clear(&*self.runtime, &self.census, &self.house, &self.workspaces).await
+        leftovers::clear(&*self.runtime, &self.census, &self.house, &self.slots, &self.workspaces).await
     }
 
     /// Proves engine, mounts and link with one throw-away sandbox of the first template whose image is there.

@@ -13,16 +13,13 @@ use crate::{
     config::Config,
     gateway::GatewayError,
     identity::AuthError,
-    ids::Epoch,
+    ids::{Epoch, names_an_instance},
     runtime::RuntimeError,
     sandbox::lifecycle::{
         prove::ProofError,
         start::{StartError as SandboxError, StartFailure},
     },
 };
-
-/// Longest instance name; it becomes a label and a control group.
-const INSTANCE_MAX: usize = 64;
 
 /// Why the server can't start. Each is a sentence with its remedy.
 #[derive(Debug, thiserror::Error)]
@@ -126,10 +123,7 @@ impl House {
             Some(name) => name.clone(),
             None => instance_of(&dir).map_err(failed(&dir))?,
         };
-        let fits = !instance.is_empty()
-            && instance.len() <= INSTANCE_MAX
-            && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if !fits {
+        if !names_an_instance(&instance) {
             return Err(StartError::Setting("runtime.instance: must match [A-Za-z0-9_-]{1,64}".to_owned()));
         }
         Ok(Self { dir, instance, _lock: lock })

@@ -19,10 +19,10 @@ pub(super) async fn clear(
     runtime: &dyn Runtime,
     census: &Census,
     house: &House,
+    slots: &Slots,
     workspaces: &Workspaces,
 ) -> Result<(), StartError> {
     let Swept { destroyed, stuck } = sweep::once(runtime, census).await.map_err(StartError::Runtime)?;
-    let slots = Slots::open(&house.dir, runtime.owner()).map_err(|source| house.fault("slots", source))?;
     let found = slots.list().map_err(|source| house.fault("slots", source))?;
     let (mut recovered, slots_found) = (0, found.len());
     for slot in found {

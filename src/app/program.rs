@@ -12,6 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::house::StartError;
+use crate::ids::hex;
 
 const NAME: &str = "greenroom-supervisor";
 
@@ -41,7 +42,7 @@ fn beside_us() -> io::Result<PathBuf> {
 
 fn put(bytes: &[u8], state_dir: &Path) -> io::Result<PathBuf> {
     let digest = Sha256::digest(bytes);
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short = hex(&digest[..8]);
     let dir = state_dir.join("bin");
     fs::create_dir_all(&dir)?;
     let target = dir.join(format!("{NAME}-{short}"));

@@ -10,7 +10,10 @@ use std::{
 use secrecy::ExposeSecret;
 
 use super::{Config, ModelApi, RuntimeChoice, Template};
-use crate::{ids::TemplateName, supervisor::args::RING_MIN};
+use crate::{
+    ids::{TemplateName, names_an_instance},
+    supervisor::args::RING_MIN,
+};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
 const SOCKET_PATH_MAX: usize = 107;
@@ -92,12 +95,7 @@ fn engine(config: &Config, rules: &mut Rules) {
     let runtime = &config.runtime;
     let spoken = |host: &str| ["unix:///", "tcp://", "http://"].iter().any(|scheme| host.starts_with(scheme));
     rules.must("runtime.host", runtime.host.as_deref().is_none_or(spoken), "must begin with unix:/// or tcp://");
-    // It becomes a label and the name of a control group.
-    let nameable = |name: &str| {
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        plain && (1..=crate::ids::NAME_MAX).contains(&name.len())
-    };
-    let named = runtime.instance.as_deref().is_none_or(nameable);
+    let named = runtime.instance.as_deref().is_none_or(names_an_instance);
     rules.must("runtime.instance", named, "must match [A-Za-z0-9_-]{1,64}");
     rules.must("runtime.memory_mib", runtime.memory_mib != Some(0), "must be at least 1");
     rules.must("runtime.uid", runtime.uid != Some(0), "must not be 0: agents never run as root");

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::token::{self, TokenHash};
-use crate::ids::UserId;
+use crate::ids::{UserId, hex, random_bytes};
 
 /// The largest key file that is read, in bytes: about 50,000 keys.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
@@ -218,9 +218,7 @@ impl KeyStore {
 }
 
 fn random_id() -> String {
-    let mut bytes = [0_u8; 8];
-    getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
-    format!("key_{:016x}", u64::from_be_bytes(bytes))
+    format!("key_{}", hex(&random_bytes::<8>()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::ids::{hex, random_bytes};
+
 /// What every token of ours begins with, so that scanners find leaked ones.
 const PREFIX: &str = "gr_";
 /// Characters of a token that may be shown: enough to tell keys apart, far too few to guess the rest.
@@ -31,11 +33,7 @@ impl fmt::Debug for TokenHash {
 
 impl From<TokenHash> for String {
     fn from(hash: TokenHash) -> Self {
-        use fmt::Write as _;
-        hash.0.iter().fold(Self::with_capacity(64), |mut text, byte| {
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        })
+        hex(&hash.0)
     }
 }
 
@@ -57,9 +55,7 @@ impl TryFrom<String> for TokenHash {
 
 /// A new token: `gr_` and 256 random bits. Returns it with the part that may be shown.
 pub(super) fn random() -> (SecretString, String) {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
-    let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()));
     let shown = token[..SHOWN].to_owned();
     (token.into(), shown)
 }

@@ -62,16 +62,10 @@ impl Stock {
         }
     }
 
-    /// Sandboxes that wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shelf().ready.len()
-    }
-
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.shelf().ready.is_empty()
     }
 
     /// Callers that wait for a sandbox.

@@ -24,7 +24,6 @@ use crate::{
     problem::{Code, Problem},
     session::{
         self, Command, Opened, SessionHandle, Settings,
-        policy::Stage,
         status::{ColdReason, Identity, LeaseTimes},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
@@ -159,7 +158,7 @@ impl Service {
     /// Not found, also when it has ended already.
     pub async fn close(&self, caller: &Caller, id: &SessionId) -> Result<(), Problem> {
         let session = self.find(caller, id)?;
-        if session.with_status(|status| status.stage == Stage::Ended) {
+        if session.is_over() {
             return Err(Problem::not_found());
         }
         let (reply, done) = oneshot::channel();

@@ -6,10 +6,7 @@ use tokio::time::timeout;
 
 use super::{
     Service,
-    view::{
-        ColdReason, LeaseView, MeView, Page, PermissionView, PoolFailure, PoolView, SessionState, SessionView,
-        TemplateView, TurnView, UsageView,
-    },
+    view::{MeView, Page, PermissionView, PoolFailure, PoolView, SessionState, SessionView, TemplateView, TurnView},
 };
 use crate::{
     config::Protocol,
@@ -22,7 +19,7 @@ use crate::{
         SessionHandle,
         event::Event,
         policy::Stage,
-        status::{Status, Tokens, Turn},
+        status::{Status, Turn},
     },
     telemetry::metrics::Counted,
 };
@@ -170,7 +167,7 @@ impl Service {
             sessions: self.limits.sessions(&caller.user),
             opens: (opens.remaining, opens.quota),
             prompts: (prompts.remaining, prompts.quota),
-            usage: UsageView::of(self.registry.spent(&caller.user)),
+            usage: self.registry.spent(&caller.user),
         }
     }
 }
@@ -231,7 +228,6 @@ impl SessionView {
             Stage::Turn { .. } => SessionState::Waiting,
             Stage::Ended => SessionState::Ended,
         };
-        let lease = &identity.lease;
         Self {
             id: session.id.clone(),
             state,
@@ -244,17 +240,10 @@ impl SessionView {
             last_active_at,
             expires_at: identity.expires_at,
             idle_timeout: identity.idle_timeout,
-            lease: LeaseView {
-                warm: lease.cold.is_none(),
-                reason: lease.cold as Option<ColdReason>,
-                wait: lease.wait,
-                workspace: lease.workspace,
-                agent: lease.agent,
-                total: lease.total,
-            },
+            lease: identity.lease,
             last_seq: session.log.last_seq(),
             pending_permissions,
-            usage: UsageView::of(tokens),
+            usage: tokens,
             end,
         }
     }
@@ -266,17 +255,11 @@ impl TurnView {
             id: turn.id.clone(),
             session: session.id.clone(),
             state: turn.state.clone(),
-            usage: UsageView::of(turn.tokens),
+            usage: turn.tokens,
             first_seq: turn.first_seq,
             last_seq: turn.last_seq,
             created_at: turn.created_at,
         }
-    }
-}
-
-impl UsageView {
-    const fn of(tokens: Tokens) -> Self {
-        Self { input_tokens: tokens.input, output_tokens: tokens.output }
     }
 }
 

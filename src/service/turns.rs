@@ -20,7 +20,7 @@ use crate::{
     identity::Caller,
     ids::{PermissionId, SessionId, TurnId, UserId},
     problem::{Code, Problem},
-    session::{Command, SessionHandle, policy::Refusal, policy::Stage},
+    session::{Command, SessionHandle, policy::Refusal},
 };
 
 /// How long a call waits while another opens the user's default session: as long as an open may wait unless configured otherwise.
@@ -68,7 +68,7 @@ impl Service {
         };
         let alive = |id: &SessionId| {
             let session = self.registry.find(&caller.user, id);
-            session.is_some_and(|session| session.with_status(|status| status.stage != Stage::Ended))
+            session.is_some_and(|session| !session.is_over())
         };
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
             return Ok(id.clone());

@@ -11,7 +11,7 @@ use crate::{
     ids::{PermissionId, SessionId, TemplateName, TurnId, WorkspaceName},
 };
 
-pub use crate::session::status::{ColdReason, EndReason, TurnState};
+pub use crate::session::status::{ColdReason, EndReason, LeaseTimes, Tokens, TurnState};
 
 /// A request to open a session. Names are checked by the door that took them in.
 #[derive(Debug, Clone, Default)]
@@ -49,32 +49,6 @@ pub enum SessionState {
     Ended,
 }
 
-/// How a session came to its sandbox.
-#[derive(Debug, Clone, Copy)]
-pub struct LeaseView {
-    /// Whether a ready sandbox was waiting and nothing had to be started.
-    pub warm: bool,
-    /// Why a warm start could not be.
-    pub reason: Option<ColdReason>,
-    /// Waiting for the sandbox.
-    pub wait: Duration,
-    /// Moving the workspace.
-    pub workspace: Duration,
-    /// Making the agent ready for it.
-    pub agent: Duration,
-    /// All together.
-    pub total: Duration,
-}
-
-/// Tokens, summed up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct UsageView {
-    /// Tokens read by the model.
-    pub input_tokens: u64,
-    /// Tokens written by the model.
-    pub output_tokens: u64,
-}
-
 /// A session as its owner sees it.
 #[derive(Debug, Clone)]
 pub struct SessionView {
@@ -101,13 +75,13 @@ pub struct SessionView {
     /// It ends after this long without a turn.
     pub idle_timeout: Duration,
     /// How it came to its sandbox.
-    pub lease: LeaseView,
+    pub lease: LeaseTimes,
     /// The number of the newest event.
     pub last_seq: u64,
     /// Permissions that are open.
     pub pending_permissions: usize,
     /// Tokens so far.
-    pub usage: UsageView,
+    pub usage: Tokens,
     /// Why it is over, if it is, with a sentence for people.
     pub end: Option<(EndReason, String)>,
 }
@@ -122,7 +96,7 @@ pub struct TurnView {
     /// What it is doing.
     pub state: TurnState,
     /// Tokens so far.
-    pub usage: UsageView,
+    pub usage: Tokens,
     /// The number of its first event.
     pub first_seq: u64,
     /// The number of its last event, once it is over.
@@ -216,7 +190,7 @@ pub struct MeView {
     /// Prompts that may be sent at once now, and the burst.
     pub prompts: (u32, u32),
     /// Tokens since the server started.
-    pub usage: UsageView,
+    pub usage: Tokens,
 }
 
 /// Whether the server can serve.

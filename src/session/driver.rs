@@ -228,6 +228,13 @@ impl Driver {
         End { turn: Some((code, detail.clone())), ..End::new(reason, detail) }
     }
 
+    /// Takes the counts that are on their way: what the model counted belongs to the turn that ends.
+    fn take_counts(&mut self) {
+        while let Ok(usage) = self.usage.try_recv() {
+            self.add_usage(&usage);
+        }
+    }
+
     fn add_usage(&mut self, usage: &Usage) {
         let tokens = Tokens { input: usage.input_tokens, output: usage.output_tokens };
         {
@@ -247,9 +254,7 @@ impl Driver {
     /// Ends the session; returns who waits for that. Dropping the lease posts the sandbox to the reaper.
     fn finish(mut self, end: End) -> Option<oneshot::Sender<()>> {
         let End { reason, detail, turn, closer } = end;
-        while let Ok(usage) = self.usage.try_recv() {
-            self.add_usage(&usage);
-        }
+        self.take_counts();
         if self.turn.is_some() {
             self.end_turn(turn.map_or_else(|| Ok("cancelled".to_owned()), Err));
         }

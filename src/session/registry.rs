@@ -52,6 +52,12 @@ impl SessionHandle {
         Self { id, identity, log, commands, status: Mutex::default() }
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.locked().stage == Stage::Ended
+    }
+
     /// A look at the status without a copy. Keep it short.
     pub fn with_status<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
         look(&self.locked())
@@ -135,18 +141,6 @@ impl Registry {
         all
     }
 
-    /// Sessions that aren't over.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        let sessions = self.locked();
-        sessions
-            .by_user
-            .values()
-            .flat_map(HashMap::values)
-            .filter(|s| s.with_status(|s| s.stage != Stage::Ended))
-            .count()
-    }
-
     /// Notes that a session is over; it can still be read for a while.
     pub fn ended(&self, session: &SessionHandle) {
         let mut sessions = self.locked();
@@ -185,16 +179,10 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        ids::{TemplateName, WorkspaceName},
-        session::{event::EventType, status::LeaseTimes},
-    };
+    use crate::session::event::EventType;
 
     const KEEP: Duration = Duration::from_secs(600);
 
@@ -205,24 +193,7 @@ mod tests {
         log.append(EventType::SessionReady, None, &json!({}));
         log.append(EventType::MessageDelta, None, &json!({"text": "x".repeat(bytes)}));
         log.append(EventType::SessionEnded, None, &json!({}));
-        let identity = Identity {
-            user: self::user(user),
-            template: TemplateName::parse("gemini").expect("a good name"),
-            workspace: WorkspaceName::parse("notes").expect("a good name"),
-            mode: None,
-            model: None,
-            labels: BTreeMap::new(),
-            created_at: Timestamp::now(),
-            expires_at: Timestamp::MAX,
-            idle_timeout: KEEP,
-            lease: LeaseTimes {
-                cold: None,
-                wait: Duration::ZERO,
-                workspace: Duration::ZERO,
-                agent: Duration::ZERO,
-                total: Duration::ZERO,
-            },
-        };
+        let identity = Identity::sample(self::user(user));
         let session = Arc::new(SessionHandle::new(id, identity, log, mpsc::channel(1).0));
         registry.add(&session);
         {

@@ -176,6 +176,32 @@ pub struct Identity {
     pub lease: LeaseTimes,
 }
 
+#[cfg(test)]
+impl Identity {
+    /// Some session of this user's, for tests that care about something else.
+    pub(super) fn sample(user: UserId) -> Self {
+        let lease = LeaseTimes {
+            cold: None,
+            wait: Duration::ZERO,
+            workspace: Duration::ZERO,
+            agent: Duration::ZERO,
+            total: Duration::ZERO,
+        };
+        Self {
+            user,
+            template: TemplateName::parse("gemini").expect("a good name"),
+            workspace: WorkspaceName::parse("notes").expect("a good name"),
+            mode: None,
+            model: None,
+            labels: BTreeMap::new(),
+            created_at: Timestamp::now(),
+            expires_at: Timestamp::MAX,
+            idle_timeout: Duration::from_secs(600),
+            lease,
+        }
+    }
+}
+
 /// What changes.
 #[derive(Debug)]
 pub struct Status {

@@ -15,7 +15,12 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::own_state_folder;
-use crate::{app::App, cli::model_stub, config::Config, ids::UserId};
+use crate::{
+    app::App,
+    cli::model_stub,
+    config::Config,
+    ids::{UserId, random_bytes},
+};
 
 /// Who the token names.
 const USER: &str = "dev";
@@ -42,9 +47,7 @@ pub(super) struct Dev {
 impl Dev {
     /// Makes the token; starts the model stub if there is neither a key nor another model, and points the settings at it.
     pub async fn prepare(config: &mut Config) -> anyhow::Result<Self> {
-        let mut bytes = [0_u8; 24];
-        getrandom::fill(&mut bytes).expect("the kernel's random source is always available on Linux");
-        let token = SecretString::from(format!("dev_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)));
+        let token = SecretString::from(format!("dev_{}", BASE64_URL_SAFE_NO_PAD.encode(random_bytes::<24>())));
         let user = UserId::parse(USER).expect("the name is good");
         let dev =
             Self { user, token, begin: Instant::now(), stop: CancellationToken::new(), tasks: TaskTracker::new() };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use poem_openapi::Object;
 
-use crate::service::view::UsageView;
+use crate::service::view::Tokens;
 
 pub use text::Time;
 
@@ -27,9 +27,9 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
-impl From<UsageView> for Usage {
-    fn from(usage: UsageView) -> Self {
-        Self { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens }
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Self {
+        Self { input_tokens: tokens.input, output_tokens: tokens.output }
     }
 }
 

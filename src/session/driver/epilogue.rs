@@ -53,38 +53,21 @@ impl Epilogue {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use jiff::Timestamp;
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
-        ids::{SessionId, TemplateName, TurnId, UserId, WorkspaceName},
+        ids::{SessionId, TurnId, UserId},
         log::EventLog,
-        session::status::{Identity, LeaseTimes, Tokens, Turn},
+        session::status::{Identity, Tokens, Turn},
     };
 
     fn session() -> Arc<SessionHandle> {
         let id = SessionId::random();
-        let identity = Identity {
-            user: UserId::parse("alice").expect("a good id"),
-            template: TemplateName::parse("gemini").expect("a good name"),
-            workspace: WorkspaceName::parse("notes").expect("a good name"),
-            mode: None,
-            model: None,
-            labels: BTreeMap::new(),
-            created_at: Timestamp::now(),
-            expires_at: Timestamp::MAX,
-            idle_timeout: Duration::from_secs(60),
-            lease: LeaseTimes {
-                cold: None,
-                wait: Duration::ZERO,
-                workspace: Duration::ZERO,
-                agent: Duration::ZERO,
-                total: Duration::ZERO,
-            },
-        };
+        let identity = Identity::sample(UserId::parse("alice").expect("a good id"));
         let log = EventLog::new(id.clone(), usize::MAX);
         Arc::new(SessionHandle::new(id, identity, log, mpsc::channel(1).0))
     }

@@ -85,13 +85,10 @@ impl Driver {
 
     /// The turn is over: with a stop reason, or with a failure.
     pub(super) fn end_turn(&mut self, outcome: Result<String, (Code, String)>) {
-        while let Ok(usage) = self.usage.try_recv() {
-            self.add_usage(&usage);
-        }
+        self.take_counts();
         self.resolve_all("policy");
-        let Some(overdue) = self.turn.as_mut().map(|turn| turn.overdue.take()) else { return };
+        let Some(RunningTurn { id, begun, span, overdue, stream: _ends_here }) = self.turn.take() else { return };
         let outcome = overdue.map_or(outcome, Err);
-        let turn_id = self.turn.as_ref().map(|turn| turn.id.clone());
         {
             let mut status = self.session.locked();
             let tokens = status.running().map(|turn| turn.tokens).unwrap_or_default();
@@ -101,7 +98,7 @@ impl Driver {
                 }
                 Err((code, detail)) => (EventType::TurnFailed, translate::problem(*code, detail)),
             };
-            let last_seq = self.session.log.append(kind, turn_id.as_ref(), &content);
+            let last_seq = self.session.log.append(kind, Some(&id), &content);
             status.stage = Stage::Ready;
             status.last_active_at = Timestamp::now();
             if let Some(turn) = status.running_mut() {
@@ -113,12 +110,11 @@ impl Driver {
             }
         }
         self.clock.turn_is_over();
-        let Some(turn) = self.turn.take() else { return };
         let counted = outcome
             .as_ref()
             .map_or_else(|(code, _)| TurnOutcome::Failed(*code), |reason| TurnOutcome::from_stop_reason(reason));
-        turn.span.record("turn.outcome", counted.as_str());
-        self.metrics.turn_ended(&self.session.identity.template, counted, turn.begun.elapsed());
+        span.record("turn.outcome", counted.as_str());
+        self.metrics.turn_ended(&self.session.identity.template, counted, begun.elapsed());
     }
 
     /// The agent asks to be allowed something.
@@ -188,11 +184,9 @@ impl Driver {
             }
             Due::FirstOutput => self.overdue("the agent said nothing in time"),
             Due::Turn => self.overdue("the turn took too long"),
+            // The turn ends as what it was asked to end for: overdue, or cancelled.
             Due::Kill => {
-                let detail = "the agent did not end its turn when asked and was killed";
-                let cancelled_by_user = self.turn.as_ref().is_some_and(|turn| turn.overdue.is_none());
-                let turn = (!cancelled_by_user).then(|| (Code::AgentTimeout, detail.to_owned()));
-                Some(End { turn, ..End::new(EndReason::AgentExited, detail) })
+                Some(End::new(EndReason::AgentExited, "the agent did not end its turn when asked and was killed"))
             }
             Due::Idle => {
                 let allowed = self.decide(Request::EndIdle);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use poem_openapi::{Enum, Object};
 
 use super::{Time, Usage, milliseconds};
-use crate::service::view::{ColdReason, EndReason, LeaseView, Page, SessionState, SessionView};
+use crate::service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView};
 
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -81,11 +81,11 @@ pub struct Lease {
     pub total_ms: f64,
 }
 
-impl From<LeaseView> for Lease {
-    fn from(lease: LeaseView) -> Self {
+impl From<LeaseTimes> for Lease {
+    fn from(lease: LeaseTimes) -> Self {
         Self {
-            start: if lease.warm { Start::Warm } else { Start::Cold },
-            reason: lease.reason.map(|reason| match reason {
+            start: if lease.cold.is_none() { Start::Warm } else { Start::Cold },
+            reason: lease.cold.map(|reason| match reason {
                 ColdReason::Empty => Cold::Empty,
                 ColdReason::Workspace => Cold::Workspace,
             }),
