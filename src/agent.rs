@@ -59,9 +59,12 @@ pub enum AgentError {
     /// It ended.
     #[error("the agent exited ({})", describe_exit(.0))]
     Exited(AgentExit),
-    /// The link to its sandbox was lost.
+    /// The link to its sandbox was lost. The text is for the log.
     #[error("the sandbox was lost: {0}")]
     Lost(String),
+    /// Its sandbox was ended from outside. The text is for its user.
+    #[error("{0}")]
+    Condemned(String),
     /// It didn't answer in time.
     #[error("the agent did not answer {call} within {seconds} s")]
     Deadline {
