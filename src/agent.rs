@@ -163,6 +163,13 @@ pub enum AgentCommand {
         /// The chosen option, or none for `cancelled`.
         option_id: Option<String>,
     },
+    /// Asks a waiting agent for a sign of life. Any answer is one; no event comes of it. A protocol that has nothing to ask answers at once.
+    Probe {
+        /// How long the agent may take.
+        deadline: Duration,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), AgentError>>,
+    },
 }
 
 /// What an agent says, in order.
