@@ -1,11 +1,14 @@
 //! Sessions that end by themselves, each with its reason.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
     client::id,
     house::{House, model},
     settings::{BUSYBOX, Settings},
+    wait::until,
 };
 
 /// Opens a session, waits for its end and gives back the reason.
@@ -87,5 +90,23 @@ async fn a_container_that_somebody_removes_ends_its_session_without_waiting_for_
     house.engine().remove(&containers[0].id).await;
     let last = events.rest().await.pop().expect("there are events");
     assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("sandbox_lost")), "{last:?}");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_stops_answering_ends_its_session_and_is_removed() {
+    let settings = Settings::new().shell().set("templates.shell", "warm", "0");
+    let house = House::start(settings.set("sandbox", "relink_timeout", "\"1s\"")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let events = alice.events(&session, 0).await;
+    let containers = house.engine().containers(&house.instance).await;
+    house.engine().pause(&containers[0].id).await;
+    let last = events.rest().await.pop().expect("there are events");
+    assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("sandbox_lost")), "{last:?}");
+    until("the frozen container is removed", Duration::from_secs(10), async || {
+        house.engine().containers(&house.instance).await.is_empty().then_some(())
+    })
+    .await;
     house.stop().await;
 }
