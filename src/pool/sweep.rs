@@ -34,7 +34,7 @@ pub async fn once(runtime: &dyn Runtime, census: &Census) -> Result<Swept, Runti
         if census.knows(&found.slot) {
             continue;
         }
-        info!(slot = %found.slot, running = found.running, "destroying a container nobody knows");
+        info!(slot = %found.slot, state = ?found.state, "destroying a container nobody knows");
         match runtime.remove(&found.container).await {
             Ok(()) => swept.destroyed += 1,
             Err(error) => {

@@ -52,7 +52,7 @@ impl From<AgentError> for Problem {
             AgentError::Deadline { .. } => Self::new(Code::AgentTimeout, error.to_string()),
             // The text of a lost link is for the log.
             AgentError::Lost(_) => Self::new(Code::AgentFailed, "the sandbox was lost").because(error),
-            AgentError::Exited(_) | AgentError::Refused { .. } | AgentError::Protocol(_) => {
+            AgentError::Condemned(_) | AgentError::Exited(_) | AgentError::Refused { .. } | AgentError::Protocol(_) => {
                 Self::new(Code::AgentFailed, error.to_string())
             }
         }

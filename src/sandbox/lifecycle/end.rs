@@ -103,6 +103,12 @@ impl Remains {
         self.parts_mut().link = Some(link);
     }
 
+    /// The slot's link, once its supervisor has called.
+    #[must_use]
+    pub fn link(&self) -> Option<&Link> {
+        self.parts().link.as_ref()
+    }
+
     /// See [`super::Sandbox::when_gone`].
     pub fn when_gone(&mut self, then: impl FnOnce(&Slot) + Send + Sync + 'static) {
         self.parts_mut().when_gone = Some(Box::new(then));
