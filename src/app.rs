@@ -10,6 +10,7 @@ mod engine;
 mod house;
 mod leftovers;
 mod program;
+mod reload;
 
 use std::{
     collections::BTreeMap,
@@ -25,9 +26,10 @@ use tracing::{info, warn};
 
 pub use engine::{Engine, Proven};
 pub use house::StartError;
+pub use reload::ReloadError;
 
 use crate::{
-    config::{Config, RuntimeChoice, Server},
+    config::{Config, Reloader, RuntimeChoice, Server},
     doors,
     gateway::ModelKey,
     identity::Authenticator,
@@ -47,6 +49,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Extras {
     /// A token for this run only.
     pub dev_token: Option<(UserId, SecretString)>,
+    /// Where settings are read again. None: they can't be, as in a program that embeds the server.
+    pub settings: Option<Reloader>,
 }
 
 /// Where the app listens.
@@ -71,6 +75,8 @@ pub struct App {
     listeners: Mutex<Option<(TcpListener, TcpListener)>>,
     /// Ends warmers, sweep and housekeeping.
     background: CancellationToken,
+    /// One reload at a time: held while the file is read and until what it says is in effect.
+    settings: tokio::sync::Mutex<Option<Reloader>>,
 }
 
 impl App {
@@ -135,7 +141,8 @@ impl App {
         let listeners = Mutex::new(Some((users, operators)));
         let config = Arc::new(config);
         let authenticator = Arc::new(authenticator);
-        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background })
+        let settings = tokio::sync::Mutex::new(extras.settings);
+        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background, settings })
     }
 
     /// Where it listens: with the ports that were really taken.
