@@ -96,7 +96,7 @@ async fn a_container_that_somebody_removes_ends_its_session_without_waiting_for_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sandbox_that_stops_answering_ends_its_session_and_is_removed() {
-    let settings = Settings::new().shell().set("templates.shell", "warm", "0");
+    let settings = Settings::new().shell().set("templates.shell", "min_warm", "0");
     let house = House::start(settings.set("sandbox", "relink_timeout", "\"1s\"")).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;
