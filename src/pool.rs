@@ -58,7 +58,7 @@ use crate::{
     },
 };
 use demand::Demand;
-use figures::Figures;
+use figures::{Figures, Open};
 use manager::{Handover, TAKEN};
 use stock::{Inventory, Stock};
 
@@ -224,10 +224,8 @@ impl Pool {
         let Some(sandbox) = place.take_now().await else { return Ok(None) };
         self.note_demand();
         let open = self.figures.open();
-        let lease = self.hand_over(sandbox).await?;
-        let wait = asked.elapsed();
-        open.served(None, wait);
-        Ok(Some(Leased { lease, miss: None, wait }))
+        let leased = self.hand_over(sandbox).await.map(|lease| (lease, None));
+        count(open, asked, leased).map(Some)
     }
 
     /// Leases one sandbox, waiting up to `patience` for it (the configured time if none is given, which is also the longest).
@@ -239,17 +237,8 @@ impl Pool {
         let asked = Instant::now();
         self.note_demand();
         let open = self.figures.open();
-        match self.wait(user, patience, asked).await {
-            Ok((lease, miss)) => {
-                let wait = asked.elapsed();
-                open.served(miss, wait);
-                Ok(Leased { lease, miss, wait })
-            }
-            Err(error) => {
-                open.refused();
-                Err(error)
-            }
-        }
+        let leased = self.wait(user, patience, asked).await;
+        count(open, asked, leased)
     }
 
     async fn wait(
@@ -413,6 +402,25 @@ impl Pool {
 
     fn demand(&self) -> MutexGuard<'_, Demand> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts how an open came out.
+fn count(
+    open: Open<'_>,
+    asked: Instant,
+    leased: Result<(Lease, Option<Miss>), LeaseError>,
+) -> Result<Leased, LeaseError> {
+    match leased {
+        Ok((lease, miss)) => {
+            let wait = asked.elapsed();
+            open.served(miss, wait);
+            Ok(Leased { lease, miss, wait })
+        }
+        Err(error) => {
+            open.refused();
+            Err(error)
+        }
     }
 }
 
