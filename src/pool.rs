@@ -13,9 +13,11 @@
 //! What this holds: a sandbox is in at most one lease, and never idle again after it; starting + ready + leased + ending of all templates
 //! together never exceeds the cap; every waiter ends, served or told why not.
 
+pub mod demand;
 pub mod failures;
 pub mod lease;
 pub mod manager;
+pub mod sizing;
 pub mod stock;
 pub mod sweep;
 pub mod warmer;
