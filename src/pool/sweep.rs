@@ -112,7 +112,9 @@ async fn weigh(pools: &Pools) {
 }
 
 async fn weigh_one(pools: &Pools, slot: &SlotId, record: &Record) {
-    let (SandboxState::Ready | SandboxState::Leased, Some(container)) = (record.state, &record.container) else { return };
+    let (SandboxState::Ready | SandboxState::Leased, Some(container)) = (record.state, &record.container) else {
+        return;
+    };
     match pools.runtime.memory(container).await {
         Ok(Some(memory)) => {
             pools.census.weighed(slot, memory.used_bytes);
