@@ -4,6 +4,7 @@ mod service;
 
 use std::time::Duration;
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use self::service::Service;
@@ -112,6 +113,28 @@ async fn after_a_crash_of_the_server_nothing_is_left_on_podman() {
     alice.get(&format!("/v1/sessions/{}", id(&session))).await.problem(404, "NOT_FOUND");
     let again = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
     assert_eq!(alice.ask(&again, "cat /sandbox/workspace/file").await.trim(), "survived");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_outlives_the_podman_service() {
+    let Some((mut service, engine)) = Service::start(&[BUSYBOX]).await else { return };
+    let settings = Settings::new().shell().set("pool", "sweep", "\"1s\"").set("pool", "backoff_max", "\"1s\"");
+    let house = House::start_on(Some(engine), settings).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+
+    service.crash().await;
+    until("/readyz says no", Duration::from_secs(20), async || {
+        (house.visitor().get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    assert_eq!(alice.ask(&session, "echo without an engine").await.trim(), "without an engine");
+
+    service.launch().await;
+    house.stocked().await;
+    assert_eq!(alice.ask(&session, "echo with one").await.trim(), "with one");
+    alice.close(&session).await;
     house.stop().await;
 }
 

@@ -19,6 +19,9 @@ const LEFT_OUT: &str = "GREENROOM_NO_PODMAN";
 /// Deadline for installing it where it is missing.
 const INSTALL: Duration = Duration::from_secs(400);
 
+/// Deadline for it to end when killed.
+const STOP: Duration = Duration::from_secs(10);
+
 /// A running service; it ends with the test.
 #[derive(Debug)]
 pub struct Service {
@@ -39,18 +42,9 @@ impl Service {
         assert!(installed.status.success(), "Podman can't be installed (set {LEFT_OUT}=1 to do without): {said}");
 
         let folder = tempfile::Builder::new().prefix("grp").tempdir_in("/var/tmp").expect("/var/tmp is writable");
-        let log = fs::File::create(folder.path().join("log")).expect("a log can be made");
-        let socket = folder.path().join("socket");
-        let child = Command::new(script())
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be cloned"))
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the script can be started");
+        let child = spawn(folder.path());
         let mut service = Self { folder, child };
-        let engine = service.answer(&socket).await;
+        let engine = service.answer().await;
         let machine = Engine::of_machine().await;
         for image in images {
             machine.copy_image(image, &engine).await;
@@ -58,8 +52,19 @@ impl Service {
         Some((service, engine))
     }
 
-    async fn answer(&mut self, socket: &Path) -> Engine {
-        let address = socket.to_string_lossy().into_owned();
+    /// Kills the service; its containers go on.
+    pub async fn crash(&mut self) {
+        within("the killed service ends", STOP, self.child.kill()).await.expect("it can be killed");
+    }
+
+    /// Starts it again, with the same containers.
+    pub async fn launch(&mut self) {
+        self.child = spawn(self.folder.path());
+        self.answer().await;
+    }
+
+    async fn answer(&mut self) -> Engine {
+        let address = self.folder.path().join("socket").to_string_lossy().into_owned();
         tokio::select! {
             engine = Engine::at(&address) => engine,
             status = self.child.wait() => {
@@ -77,6 +82,18 @@ impl Drop for Service {
             eprintln!("--- what Podman said:\n{log}");
         }
     }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).expect("a log can be opened");
+    Command::new(script())
+        .arg(folder.join("socket"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be cloned"))
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the script can be started")
 }
 
 fn script() -> PathBuf {
