@@ -183,7 +183,8 @@ fn covers(applied: &str, asked: &str) -> bool {
     let has = |wanted: &str| applied.split(',').any(|option| option == wanted);
     asked.split(',').all(|option| match option {
         "notmpcopyup" => !has("tmpcopyup"),
-        "U" => applied.contains("uid=") && applied.contains("gid="),
+        // It becomes the user's numbers at the start.
+        "U" => has("U") || (applied.contains("uid=") && applied.contains("gid=")),
         option => has(option),
     })
 }

@@ -132,6 +132,13 @@ fn where_control_groups_have_no_swappiness_none_is_asked_for() {
 #[test]
 fn an_obedient_podman_gives_no_line() {
     assert_eq!(differences(|_| ()), Vec::<String>::new());
+    // Before its start it hasn't looked up whose the home is.
+    let unstarted = |host: &mut HostConfig| {
+        for options in host.tmpfs.iter_mut().flat_map(|tmpfs| tmpfs.values_mut()) {
+            *options = options.replace("uid=10001,gid=10001", "U");
+        }
+    };
+    assert_eq!(differences(unstarted), Vec::<String>::new());
 }
 
 #[test]
