@@ -6,6 +6,7 @@
 
 mod ceiling;
 mod connection;
+mod events;
 mod facts;
 mod fault;
 mod hardening;
@@ -13,6 +14,7 @@ mod labels;
 mod post_mortem;
 #[cfg(test)]
 mod sample;
+mod usage;
 mod verify;
 
 use std::{collections::HashMap, sync::Once, time::Duration};
@@ -20,11 +22,17 @@ use std::{collections::HashMap, sync::Once, time::Duration};
 use async_trait::async_trait;
 use bollard::{
     models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo},
-    query_parameters::{CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder},
+    query_parameters::{
+        CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+    },
 };
+use futures_util::{StreamExt as _, stream::BoxStream};
 
 use self::{connection::Connection, fault::Fault, hardening::Setting};
-use super::{ContainerId, EngineFacts, Found, Owner, PostMortem, Runtime, RuntimeError, RuntimeKind};
+use super::{
+    BoxState, ContainerId, EngineEvent, EngineFacts, Found, Memory, Owner, PostMortem, Runtime, RuntimeError,
+    RuntimeKind,
+};
 use crate::{
     config,
     sandbox::spec::{SandboxSpec, inside},
@@ -122,7 +130,7 @@ impl Docker {
             slot: marks.slot,
             epoch: marks.epoch,
             template: marks.template,
-            running: summary.state == Some(ContainerSummaryStateEnum::RUNNING),
+            state: state(summary.state),
         })
     }
 }
@@ -257,6 +265,52 @@ impl Runtime for Docker {
             .map_err(|fault| fault.refused("events"))?;
         Ok(Some(post_mortem::read(&state, seen)))
     }
+
+    async fn events(&self) -> Result<BoxStream<'static, EngineEvent>, RuntimeError> {
+        let question = events::question(&self.instance);
+        // The stream itself says nothing until something happens: this shows that somebody is there.
+        self.alive().await?;
+        let engine = self.connection.engine().await.map_err(|fault| fault.refused("events"))?;
+        Ok(events::answer(&engine.client, question, self.instance.clone()))
+    }
+
+    async fn memory(&self, container: &ContainerId) -> Result<Option<Memory>, RuntimeError> {
+        let pid = match self.inspect(container).await {
+            Ok(inspected) => inspected.state.and_then(|state| state.pid).filter(|pid| *pid > 0),
+            Err(Fault::Status { code: 404, .. }) => return Ok(None),
+            Err(fault) => return Err(fault.refused("inspect")),
+        };
+        let Some(pid) = pid else { return Ok(None) };
+        if let Some(memory) = usage::of_process(&container.0, pid) {
+            return Ok(Some(memory));
+        }
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let answer = self
+            .connection
+            .call("stats", |client| async move {
+                std::pin::pin!(client.stats(&container.0, Some(options))).next().await.transpose()
+            })
+            .await;
+        match answer {
+            Ok(stats) => Ok(stats.and_then(|stats| stats.memory_stats).as_ref().and_then(usage::of_stats)),
+            Err(Fault::Status { code: 404, .. }) => Ok(None),
+            Err(fault) => Err(fault.refused("stats")),
+        }
+    }
+}
+
+fn state(said: Option<ContainerSummaryStateEnum>) -> BoxState {
+    match said {
+        Some(ContainerSummaryStateEnum::CREATED) => BoxState::Created,
+        Some(ContainerSummaryStateEnum::RUNNING) => BoxState::Running,
+        Some(ContainerSummaryStateEnum::PAUSED) => BoxState::Paused,
+        _ => BoxState::Ended,
+    }
+}
+
+/// The engine's way to write a time: seconds and billionths.
+fn seconds(time: Duration) -> String {
+    format!("{}.{:09}", time.as_secs(), time.subsec_nanos())
 }
 
 /// Whom agents run as: never root, whoever runs the server. Only root can give files away, so anybody else is their own agents' user.

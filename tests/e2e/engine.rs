@@ -126,6 +126,11 @@ impl Engine {
         made.id
     }
 
+    /// Freezes it, as an operator may.
+    pub async fn pause(&self, id: &str) {
+        within("pause", CALL, self.docker.pause_container(id)).await.expect("it runs");
+    }
+
     pub async fn remove(&self, id: &str) {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         let removing = self.docker.remove_container(id, Some(options));

@@ -137,9 +137,14 @@ impl House {
 
     /// Tells the server to stop, and nothing else.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let server = self.server.as_ref().expect("the server runs");
         let pid = rustix::process::Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the server can be told");
+        rustix::process::kill_process(pid, signal).expect("the server can be told");
     }
 
     /// Waits for the server to end.

@@ -25,7 +25,8 @@ pub(super) fn facts(
         Some(Ok(mib)) => Note::holds("pool ceiling", format!("{mib} MiB over all sandboxes")),
         Some(Err(reason)) => Note::missing("pool ceiling", reason.clone()),
     });
-    EngineFacts { version: name(version), notes }
+    let memory_bytes = info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
+    EngineFacts { version: name(version), memory_bytes, notes }
 }
 
 fn name(version: &SystemVersion) -> String {

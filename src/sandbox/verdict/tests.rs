@@ -16,6 +16,7 @@ fn expected() -> Expectations {
 
 fn facts() -> EngineFacts {
     EngineFacts {
+        memory_bytes: None,
         version: "Docker".to_owned(),
         notes: vec![Note::holds("seccomp", "there"), Note::missing("disk quota", "none")],
     }
