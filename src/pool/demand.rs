@@ -6,8 +6,8 @@
 //! constant. There is no clock in here: `now` is the time since some moment that stays the same; one that is earlier than the last
 //! counts as the last.
 //!
-//! Why a minute for the rate: averaged over ten seconds, chance alone tells of twice the rate, and at half load that looks as if starts
-//! could not keep up. What a minute is too slow for is a rush, and that is counted apart. The figures are in `docs/performance.md`.
+//! Why a minute for the rate: averaged over ten seconds, chance alone tells now and then of nearly twice the rate, and at half load that looks as if
+//! starts could not keep up. What a minute is too slow for is a rush, and that is counted apart. The figures are in `docs/performance.md`.
 
 use std::time::Duration;
 
