@@ -9,3 +9,11 @@ mod engine;
 mod house;
 mod users;
 mod wait;
+
+// The promises.
+mod cap;
+mod hang_ups;
+mod leases;
+mod recovery;
+mod templates;
+mod waiters;
