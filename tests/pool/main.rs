@@ -14,6 +14,7 @@ mod wait;
 mod cap;
 mod hang_ups;
 mod leases;
+mod model;
 mod recovery;
 mod templates;
 mod waiters;
