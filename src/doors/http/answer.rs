@@ -9,24 +9,24 @@ use poem_openapi::{
     types::Type,
 };
 
-use super::{dto::problem::ProblemBody, refusal::Refusal};
-use crate::problem::Problem;
+use super::refusal::Refusal;
+use crate::{doors::dto::problem::ProblemBody, problem::Problem};
 
 /// A result or a problem of one of the statuses `F` names.
-pub(super) struct Answer<T, F> {
+pub(in crate::doors) struct Answer<T, F> {
     outcome: Result<T, Problem>,
     failures: PhantomData<fn() -> F>,
 }
 
 /// The statuses a call can fail with.
-pub(super) trait Failures {
+pub(in crate::doors) trait Failures {
     const STATUSES: &'static [u16];
 }
 
 macro_rules! failures {
     ($($(#[$doc:meta])* $name:ident: $($status:literal)+;)*) => {
         $($(#[$doc])*
-        pub(super) struct $name;
+        pub(in crate::doors) struct $name;
 
         impl Failures for $name {
             const STATUSES: &'static [u16] = &[$($status),+];
