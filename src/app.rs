@@ -196,7 +196,7 @@ impl App {
             Arc::clone(&self.config),
             metrics.clone(),
         );
-        let operator_door = doors::admin_app(self.metrics_text());
+        let operator_door = doors::admin::app(self.operators(), Arc::clone(&self.config), metrics.clone());
         let serving = TaskTracker::new();
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };

@@ -6,6 +6,5 @@ mod http;
 pub mod rest;
 pub mod server;
 
-pub use admin::admin_app;
 pub use rest::app;
 pub use server::serve;

@@ -1,12 +1,15 @@
-//! What the operators' door gets of the app: the metrics.
+//! What the operators' door gets of the app: the use cases, the settings and the metrics.
 
 use std::{collections::HashMap, sync::Arc};
 
+use tracing::{info, warn};
+
 use super::App;
 use crate::{
-    doors::admin::RenderMetrics,
+    doors::admin::{Operators, Reload, RenderMetrics},
     ids::TemplateName,
     pool::{Misses, Pool, PoolFigures, Pools},
+    problem::Problem,
     sandbox::census::{Record, SandboxState},
     telemetry::{
         labels::{self, MissReason},
@@ -15,8 +18,28 @@ use crate::{
 };
 
 impl App {
+    /// What the operators' door serves.
+    pub(super) fn operators(&self) -> Operators {
+        let service = Arc::clone(&self.service);
+        Operators { service, reload: self.asked_reload(), render_metrics: self.metrics_text() }
+    }
+
+    fn asked_reload(&self) -> Reload {
+        let reload = Arc::clone(&self.reload);
+        Arc::new(move || {
+            let reload = Arc::clone(&reload);
+            Box::pin(async move {
+                info!("an operator asks for the settings to be read again");
+                reload.reload().await.map_err(|error| {
+                    warn!(%error, "settings are not reloaded; those in effect stay so");
+                    Problem::from(error)
+                })
+            })
+        })
+    }
+
     /// Renders the metrics; what can be counted now is counted at that moment.
-    pub(super) fn metrics_text(&self) -> RenderMetrics {
+    fn metrics_text(&self) -> RenderMetrics {
         let (metrics, pools) = (self.engine.metrics.clone(), Arc::clone(&self.pools));
         Arc::new(move || metrics.render_with(samples(&pools)))
     }

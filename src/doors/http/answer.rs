@@ -53,6 +53,16 @@ failures! {
     Reading: 400 401 404 410 429 500 503;
     /// Calls without a token.
     Open: 500;
+    /// An operator's calls that only look.
+    Looking: 403 500;
+    /// An operator's calls with a body.
+    Resizing: 400 403 404 413 415 500;
+    /// An operator's calls about one thing.
+    Operating: 403 404 500;
+    /// An operator's call that asks something of the engine.
+    Destroying: 403 404 500 503;
+    /// An operator's call that reads the settings again.
+    Reloading: 400 403 409 500;
 }
 
 impl<T, F> From<Result<T, Problem>> for Answer<T, F> {
@@ -96,6 +106,7 @@ fn problem_response(status: u16) -> MetaResponse {
     let description = match status {
         400 => "The request is malformed or breaks a stated rule.",
         401 => "No token, or one that names nobody; or the model API refused the user's key.",
+        403 => "The request comes from a web page, or it names a host that isn't an IP address or `localhost`.",
         404 => "There is nothing there, or it is somebody else's.",
         409 => "In conflict with the present state; `code` says how.",
         410 => "The events after the cursor are no longer kept; `earliest_seq` says where what is kept begins.",
