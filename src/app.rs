@@ -103,7 +103,7 @@ impl App {
             warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");
         }
         let engine = Engine::open(&config, &metrics)?;
-        let facts = engine.facts().await?;
+        let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         engine.clear_leftovers().await?;
         if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
@@ -112,9 +112,7 @@ impl App {
         }
         info!("one throw-away sandbox proved engine, mounts and link");
 
-        let capacity = capacity::of(&config, facts.memory_bytes);
-        capacity::warn_of_too_little(&config, capacity);
-        engine.census.set_capacity(capacity);
+        capacity::warn_of_too_little(&config, engine.census.capacity());
         let background = CancellationToken::new();
         let pools = Pools::start(PoolsParts {
             recipes: engine::identified(&*engine.runtime, engine.recipes.clone()).await,

@@ -19,6 +19,7 @@
 //!
 //! deadpool counts the leases and owns what is leased; it doesn't create and, because it knows no users, it doesn't queue.
 
+pub mod control;
 pub mod demand;
 pub mod failures;
 pub mod figures;
@@ -43,6 +44,7 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
+pub use control::{Mode, PoolFigures};
 pub use failures::{Failure, FailureKind};
 pub use figures::{Miss, Misses, Tally};
 pub use lease::{Lease, Leased};
@@ -53,12 +55,13 @@ use crate::{
     config,
     ids::{TemplateName, UserId},
     sandbox::{
-        census::{Census, Counts, Generation},
+        census::Census,
         lifecycle::{Recipe, Sandbox},
     },
 };
+use control::Control;
 use demand::Demand;
-use figures::Figures;
+use figures::{Figures, Open};
 use manager::{Handover, TAKEN};
 use stock::{Inventory, Stock};
 
@@ -91,36 +94,6 @@ pub enum LeaseError {
     NotWritten(#[source] io::Error),
 }
 
-/// What an operator lets a pool do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// All it is for.
-    #[default]
-    Active,
-    /// Nothing is started; what is in stock is served.
-    Paused,
-    /// Nothing is kept and nobody is served; leases go on.
-    Draining,
-}
-
-/// What changes in a pool by the operator's word, and what the warmer notes of it.
-struct Control {
-    recipe: Recipe,
-    generation: Generation,
-    settings: config::Pool,
-    min: usize,
-    max: usize,
-    mode: Mode,
-    /// Its template is no longer in the settings: it goes when its last lease has ended.
-    removed: bool,
-    /// The template changed, and the stock isn't full of fresh ones yet.
-    replacing: bool,
-    target: usize,
-    pause_until: Instant,
-    courtesy_until: Instant,
-    last_turn: u64,
-}
-
 /// The pool of one template.
 pub struct Pool {
     name: TemplateName,
@@ -136,35 +109,6 @@ pub struct Pool {
     begun: Instant,
 }
 
-/// A pool's figures at one moment.
-#[derive(Debug, Clone)]
-pub struct PoolFigures {
-    /// What its operator lets it do.
-    pub mode: Mode,
-    /// Sandboxes by state.
-    pub counts: Counts,
-    /// Those ready that were made before the template changed, or are too old.
-    pub stale: usize,
-    /// Opens that wait.
-    pub waiting: usize,
-    /// Warm sandboxes to keep, by demand.
-    pub target: usize,
-    /// The least of that.
-    pub min: usize,
-    /// The most of that.
-    pub max: usize,
-    /// Sandboxes in all, at most.
-    pub cap: usize,
-    /// How opens came out.
-    pub tally: Tally,
-    /// The last failures, newest first, however long ago.
-    pub failures: Vec<Failure>,
-    /// The newest failure, if no start has worked since.
-    pub failing: Option<Failure>,
-    /// Whether there is no room for another one, even if all stock went.
-    pub full: bool,
-}
-
 impl Pool {
     /// An empty pool. The warmer of its [`Pools`] fills it.
     fn new(recipe: Recipe, settings: &config::Pool, census: &Arc<Census>, start_limit: usize) -> Arc<Self> {
@@ -172,31 +116,15 @@ impl Pool {
             .max_size(settings.cap)
             .build()
             .expect("neither hooks nor timeouts need anything that could be missing");
-        let now = Instant::now();
-        let (min, max) = (recipe.template.min_warm(settings), recipe.template.max_warm(settings));
-        let control = Control {
-            recipe: recipe.clone(),
-            generation: Generation::default(),
-            settings: settings.clone(),
-            min,
-            max,
-            mode: Mode::Active,
-            removed: false,
-            replacing: false,
-            target: min,
-            pause_until: now,
-            courtesy_until: now,
-            last_turn: 0,
-        };
         let pool = Self {
-            name: recipe.name,
+            name: recipe.name.clone(),
             inner,
             stock: Stock::new(Arc::clone(census)),
             census: Arc::clone(census),
             figures: Figures::default(),
-            control: Mutex::new(control),
+            control: Mutex::new(Control::new(recipe, settings)),
             demand: Mutex::new(Demand::new(start_limit)),
-            begun: now,
+            begun: Instant::now(),
         };
         pool.tell_mode();
         Arc::new(pool)
@@ -224,10 +152,8 @@ impl Pool {
         let Some(sandbox) = place.take_now().await else { return Ok(None) };
         self.note_demand();
         let open = self.figures.open();
-        let lease = self.hand_over(sandbox).await?;
-        let wait = asked.elapsed();
-        open.served(None, wait);
-        Ok(Some(Leased { lease, miss: None, wait }))
+        let leased = self.hand_over(sandbox).await.map(|lease| (lease, None));
+        count(open, asked, leased).map(Some)
     }
 
     /// Leases one sandbox, waiting up to `patience` for it (the configured time if none is given, which is also the longest).
@@ -239,17 +165,8 @@ impl Pool {
         let asked = Instant::now();
         self.note_demand();
         let open = self.figures.open();
-        match self.wait(user, patience, asked).await {
-            Ok((lease, miss)) => {
-                let wait = asked.elapsed();
-                open.served(miss, wait);
-                Ok(Leased { lease, miss, wait })
-            }
-            Err(error) => {
-                open.refused();
-                Err(error)
-            }
-        }
+        let leased = self.wait(user, patience, asked).await;
+        count(open, asked, leased)
     }
 
     async fn wait(
@@ -278,77 +195,6 @@ impl Pool {
     /// A lease turned out to need a new agent session: it counts as a miss.
     pub fn needed_a_session(&self) {
         self.figures.needed_a_session();
-    }
-
-    /// The figures of this moment.
-    #[must_use]
-    pub fn figures(&self) -> PoolFigures {
-        let Inventory { stale, waiting, .. } = self.inventory(Instant::now());
-        let (mode, target, min, max, cap, memory_mib) = {
-            let control = self.control();
-            let Control { mode, target, min, max, settings, recipe, .. } = &*control;
-            (*mode, *target, *min, *max, settings.cap, recipe.template.limits.memory_mib)
-        };
-        PoolFigures {
-            mode,
-            counts: self.census.counts(&self.name),
-            stale,
-            waiting,
-            target,
-            min,
-            max,
-            cap,
-            tally: self.figures.tally(),
-            failures: self.stock.failures().last(),
-            failing: self.stock.failures().present(),
-            full: self.census.is_full_without_stock(memory_mib),
-        }
-    }
-
-    /// Keeps between `min` and `max` warm sandboxes from here on, until the settings are read again.
-    pub fn resize(&self, min: usize, max: usize) {
-        let mut control = self.control();
-        (control.min, control.max) = (min, max);
-        drop(control);
-        self.census.tell();
-    }
-
-    /// Lets it do this from here on.
-    pub fn set_mode(&self, mode: Mode) {
-        self.control().mode = mode;
-        self.tell_mode();
-    }
-
-    /// Takes the settings as they are now. Says whether its template changed; its stock is replaced then, and leases are left alone.
-    fn change(&self, recipe: Recipe, settings: &config::Pool) -> bool {
-        let mut control = self.control();
-        let changed = !control.recipe.makes_the_same(&recipe);
-        if changed {
-            control.generation.0 += 1;
-            control.replacing = true;
-            control.pause_until = Instant::now();
-        }
-        (control.min, control.max) = (recipe.template.min_warm(settings), recipe.template.max_warm(settings));
-        control.recipe = recipe;
-        control.settings = settings.clone();
-        control.removed = false;
-        drop(control);
-        if self.inner.status().max_size < settings.cap {
-            self.inner.resize(settings.cap);
-        }
-        self.tell_mode();
-        changed
-    }
-
-    /// Its template is gone from the settings.
-    fn remove(&self) {
-        self.control().removed = true;
-        self.tell_mode();
-    }
-
-    /// Whether its template is gone from the settings.
-    fn is_removed(&self) -> bool {
-        self.control().removed
     }
 
     /// Ends all waiting and hands the stock to the reaper, for good.
@@ -390,29 +236,31 @@ impl Pool {
         self.demand().opened(self.begun.elapsed());
     }
 
-    /// Tells those in line, and those to come, what the mode means for them.
-    fn tell_mode(&self) {
-        let refusal = {
-            let control = self.control();
-            match control.mode {
-                _ if control.removed => Some(Refusal::Draining),
-                Mode::Draining => Some(Refusal::Draining),
-                _ if control.recipe.template.limits.memory_mib > self.census.capacity().memory_mib => {
-                    Some(Refusal::TooBig)
-                }
-                Mode::Paused => Some(Refusal::Paused),
-                Mode::Active => None,
-            }
-        };
-        self.stock.refuse(refusal);
-    }
-
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn demand(&self) -> MutexGuard<'_, Demand> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts how an open came out.
+fn count(
+    open: Open<'_>,
+    asked: Instant,
+    leased: Result<(Lease, Option<Miss>), LeaseError>,
+) -> Result<Leased, LeaseError> {
+    match leased {
+        Ok((lease, miss)) => {
+            let wait = asked.elapsed();
+            open.served(miss, wait);
+            Ok(Leased { lease, miss, wait })
+        }
+        Err(error) => {
+            open.refused();
+            Err(error)
+        }
     }
 }
 

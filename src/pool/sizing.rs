@@ -21,6 +21,8 @@ use std::time::Duration;
 const SERVED: f64 = 0.99;
 /// Below one open in ten minutes nothing beyond the minimum is worth its memory. In opens per second.
 const RARE: f64 = 1.0 / 600.0;
+/// More orders than this are never out at once on one machine, and e^-745 is where numbers end.
+const ORDERS_MAX: f64 = 700.0;
 
 /// What a stock is sized for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,9 +60,11 @@ pub fn target(sizing: &Sizing) -> usize {
     enough_for(ordered, max).max(as_count(rush)).clamp(min, max)
 }
 
-/// The smallest stock that Poisson orders of this mean exhaust in less than one of a hundred opens, or `max` if that is less. Past 700 orders the sum
-/// begins with a zero and says `max`: no machine starts that many.
+/// The smallest stock that Poisson orders of this mean exhaust in at most one of a hundred opens, or `max` if that is less.
 fn enough_for(mean: f64, max: usize) -> usize {
+    if mean > ORDERS_MAX {
+        return max;
+    }
     let (mut stock, mut exactly, mut fewer) = (0, (-mean).exp(), 0.0);
     while stock < max && fewer < SERVED {
         fewer += exactly;
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn a_rush_counts_as_what_it_took() {
         assert_eq!(target(&Sizing { rush: 11.2, ..of(0.1) }), 12);
-        assert_eq!(target(&Sizing { rush: f64::NAN, ..of(0.1) }), 1);
+        assert_eq!(target(&Sizing { rush: f64::NAN, ..of(0.1) }), 2);
     }
 
     prop_compose! {

@@ -6,14 +6,15 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Pools;
 use crate::{
     ids::SlotId,
     runtime::{BoxState, Found, Runtime, RuntimeError},
-    sandbox::census::{Census, SandboxState},
+    sandbox::census::{Census, Record, SandboxState},
 };
 
 /// A waiting sandbox that uses more than this share of its memory leaves the stock: its user would have too little.
@@ -38,10 +39,12 @@ pub async fn unknown(runtime: &dyn Runtime, census: &Census) -> Result<Swept, Ru
 
 async fn destroy_unknown(runtime: &dyn Runtime, census: &Census, list: &[Found]) -> Result<Swept, RuntimeError> {
     let mut swept = Swept::default();
+    // After the list: whatever is on it was admitted before it was made, so what is missing here is nobody's, or ended meanwhile.
+    let known = census.records();
     for found in list {
-        let known = census.records().remove(&found.slot);
         // One whose container we don't know yet is just being made: it may be this one.
-        if known.is_some_and(|record| record.container.is_none_or(|container| container == found.container)) {
+        let is_ours = |record: &Record| record.container.as_ref().is_none_or(|container| *container == found.container);
+        if known.get(&found.slot).is_some_and(is_ours) {
             continue;
         }
         info!(slot = %found.slot, state = ?found.state, "destroying a container nobody knows");
@@ -104,22 +107,25 @@ pub(super) async fn end_those_that_do_not_run(pools: &Pools) -> Option<Vec<Found
 
 /// Notes what each sandbox uses; one that waits and uses too much goes.
 async fn weigh(pools: &Pools) {
-    for (slot, record) in pools.census.records() {
-        let (SandboxState::Ready | SandboxState::Leased, Some(container)) = (record.state, &record.container) else {
-            continue;
-        };
-        match pools.runtime.memory(container).await {
-            Ok(Some(memory)) => {
-                pools.census.weighed(&slot, memory.used_bytes);
-                #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
-                let share = memory.used_bytes as f64 / memory.limit_bytes.max(1) as f64;
-                if record.state == SandboxState::Ready && share > WAITING_SHARE {
-                    pools.end(&slot, &record, "it uses too much memory for one that waits");
-                }
+    let records = pools.census.records();
+    join_all(records.iter().map(|(slot, record)| weigh_one(pools, slot, record))).await;
+}
+
+async fn weigh_one(pools: &Pools, slot: &SlotId, record: &Record) {
+    let (SandboxState::Ready | SandboxState::Leased, Some(container)) = (record.state, &record.container) else {
+        return;
+    };
+    match pools.runtime.memory(container).await {
+        Ok(Some(memory)) => {
+            pools.census.weighed(slot, memory.used_bytes);
+            #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+            let share = memory.used_bytes as f64 / memory.limit_bytes.max(1) as f64;
+            if record.state == SandboxState::Ready && share > WAITING_SHARE {
+                pools.end(slot, record, "it uses too much memory for one that waits");
             }
-            Ok(None) => {}
-            // It may have ended meanwhile; if the engine is in trouble, others tell.
-            Err(error) => tracing::debug!(%error, %slot, "what a sandbox uses could not be read"),
         }
+        Ok(None) => {}
+        // It may have ended meanwhile; if the engine is in trouble, others tell.
+        Err(error) => debug!(%error, %slot, "what a sandbox uses could not be read"),
     }
 }

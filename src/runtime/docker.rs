@@ -2,7 +2,7 @@
 //!
 //! Holds nothing that can't be read back from the engine but the connection ([`connection`]), which is made when first needed and made
 //! anew when it broke: the engine may be down when the server starts and may restart under it. What a container looks like is in
-//! [`hardening`]; whether the engine obeyed, in [`verify`].
+//! [`hardening`]; whether the engine obeyed, in [`verify`]; what Podman wants otherwise, in [`podman`].
 
 mod ceiling;
 mod connection;
@@ -11,13 +11,21 @@ mod facts;
 mod fault;
 mod hardening;
 mod labels;
+mod podman;
 mod post_mortem;
 #[cfg(test)]
 mod sample;
 mod usage;
 mod verify;
 
-use std::{collections::HashMap, sync::Once, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bollard::{
@@ -28,7 +36,12 @@ use bollard::{
 };
 use futures_util::{StreamExt as _, stream::BoxStream};
 
-use self::{connection::Connection, fault::Fault, hardening::Setting};
+use self::{
+    connection::{Connection, Engine},
+    fault::Fault,
+    hardening::Setting,
+    podman::Manner,
+};
 use super::{
     BoxState, ContainerId, EngineEvent, EngineFacts, Found, Memory, Owner, PostMortem, Runtime, RuntimeError,
     RuntimeKind,
@@ -51,7 +64,8 @@ pub struct Docker {
     instance: String,
     owner: Owner,
     oci_runtime: Option<String>,
-    memory_mib: Option<u64>,
+    /// The memory ceiling of all containers together, in MiB; 0: none was set.
+    memory_mib: AtomicU64,
     call_timeout: Duration,
     start_timeout: Duration,
     odd_labels_told: Once,
@@ -74,32 +88,34 @@ impl Docker {
             instance,
             owner: choose_owner(config.uid, Owner::own()).map_err(refused)?,
             oci_runtime: config.oci_runtime.clone(),
-            memory_mib: config.memory_mib,
+            memory_mib: AtomicU64::new(0),
             call_timeout: config.call_timeout,
             start_timeout: config.start_timeout,
             odd_labels_told: Once::new(),
         })
     }
 
-    fn setting(&self, info: &SystemInfo) -> Setting {
+    fn setting(&self, engine: &Engine) -> Setting {
         Setting {
             instance: self.instance.clone(),
             owner: self.owner,
             oci_runtime: self.oci_runtime.clone(),
-            cgroup_parent: ceiling::parent(info, &self.instance),
+            cgroup_parent: ceiling::parent(&engine.info, &self.instance),
+            podman: Manner::of(&engine.version, &engine.info),
         }
     }
 
     /// Sets the ceiling anew each time it is looked at: it is gone after a reboot, and an empty cgroup may be cleaned away.
     fn set_ceiling(&self, info: &SystemInfo) -> Option<Result<u64, String>> {
-        let parent = ceiling::parent(info, &self.instance);
-        self.memory_mib.map(|mib| ceiling::set(info, &parent, mib).map(|()| mib))
+        let mib = Some(self.memory_mib.load(Ordering::Relaxed)).filter(|mib| *mib > 0)?;
+        Some(ceiling::set(info, &ceiling::parent(info, &self.instance), mib).map(|()| mib))
     }
 
     async fn inspect(&self, container: &ContainerId) -> Result<ContainerInspectResponse, Fault> {
-        self.connection
-            .call("inspect", |client| async move { client.inspect_container(&container.0, None).await })
-            .await
+        let call = "inspect";
+        let answer =
+            self.connection.call(call, |client| async move { client.inspect_container(&container.0, None).await });
+        podman::read_again(answer.await)
     }
 
     /// Waits until a removal that is under way is done.
@@ -155,6 +171,16 @@ impl Runtime for Docker {
         Ok(facts::facts(&engine.version, &engine.info, self.oci_runtime.as_deref(), ceiling.as_ref()))
     }
 
+    fn limit_all(&self, memory_mib: u64) {
+        self.memory_mib.store(memory_mib, Ordering::Relaxed);
+    }
+
+    async fn tidy_up(&self) {
+        if let Ok(engine) = self.connection.engine().await {
+            ceiling::clear(&engine.info, &ceiling::parent(&engine.info, &self.instance));
+        }
+    }
+
     async fn alive(&self) -> Result<(), RuntimeError> {
         let call = "ping";
         let answer = self.connection.call(call, |client| async move { client.ping().await }).await;
@@ -177,7 +203,14 @@ impl Runtime for Docker {
         if let Some(Err(reason)) = self.set_ceiling(&engine.info) {
             tracing::debug!(reason, "the pool's memory ceiling is not set");
         }
-        let body = hardening::container(spec, &self.setting(&engine.info));
+        let setting = self.setting(&engine);
+        if setting.podman.is_some() {
+            podman::place_files(spec).map_err(|error| RuntimeError::Refused {
+                call,
+                reason: format!("its files can't be written: {error}"),
+            })?;
+        }
+        let body = hardening::container(spec, &setting);
         let options = CreateContainerOptionsBuilder::default().name(&hardening::container_name(spec)).build();
         let answer = self
             .connection
@@ -237,27 +270,36 @@ impl Runtime for Docker {
         let call = "list";
         let filters = HashMap::from([("label", vec![format!("{}={}", labels::INSTANCE, self.instance)])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let containers = self
-            .connection
-            .call(call, |client| async move { client.list_containers(Some(options)).await })
-            .await
-            .map_err(|fault| fault.refused(call))?;
+        let answer = self.connection.call(call, |client| async move { client.list_containers(Some(options)).await });
+        let containers: Vec<ContainerSummary> =
+            podman::read_again(answer.await).map_err(|fault| fault.refused(call))?;
         Ok(containers.into_iter().filter_map(|summary| self.found(summary)).collect())
     }
 
     async fn verify(&self, container: &ContainerId, spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError> {
         let engine = self.connection.engine().await.map_err(|fault| fault.refused("version"))?;
-        let asked = hardening::container(spec, &self.setting(&engine.info));
-        let applied = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?;
+        let setting = self.setting(&engine);
+        let asked = hardening::container(spec, &setting);
+        let mut applied = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?;
+        if let Some(podman) = &setting.podman {
+            applied = podman.heard(&asked, applied);
+        }
         Ok(verify::differences(&asked, &applied))
     }
 
     async fn post_mortem(&self, container: &ContainerId) -> Result<Option<PostMortem>, RuntimeError> {
+        let engine = self.connection.engine().await.map_err(|fault| fault.refused("version"))?;
+        let parent = ceiling::parent(&engine.info, &self.instance);
+        let podman = podman::is(&engine.version);
+        let killed = podman && podman::kills::seen(&engine.info, &parent, &container.0);
         let state = match self.inspect(container).await {
             Ok(inspected) => inspected.state.unwrap_or_default(),
             Err(Fault::Status { code: 404, .. }) => return Ok(None),
             Err(fault) => return Err(fault.refused("inspect")),
         };
+        if podman {
+            return Ok(Some(post_mortem::read(&state, killed)));
+        }
         let seen = self
             .connection
             .call("events", |client| async move { post_mortem::was_out_of_memory(&client, &container.0).await })

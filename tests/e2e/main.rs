@@ -33,6 +33,7 @@ mod many_at_once;
 mod once_only;
 mod operator;
 mod permissions;
+mod podman;
 mod process_runtime;
 mod replay;
 mod shutdown;

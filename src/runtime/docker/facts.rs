@@ -2,9 +2,10 @@
 
 use bollard::models::{SystemInfo, SystemVersion};
 
+use super::podman;
 use crate::runtime::{EngineFacts, Note};
 
-/// What is known about an engine. `ceiling`: the outcome of setting the pool's memory ceiling, if one is configured.
+/// What is known about an engine. `ceiling`: the outcome of setting the pool's memory ceiling, if there is one.
 pub(super) fn facts(
     version: &SystemVersion,
     info: &SystemInfo,
@@ -17,10 +18,16 @@ pub(super) fn facts(
     notes.push(apparmor(info));
     notes.push(user_namespaces(info));
     notes.push(disk_quota(info));
-    notes.push(oci(info, oci_runtime));
+    if podman::is(version) {
+        notes.push(Note::missing(
+            "files in tmpfs",
+            "Podman doesn't limit their number: only their size and the sandbox's memory do",
+        ));
+    }
+    notes.push(oci(info, oci_runtime, podman::is(version)));
     notes.push(match ceiling {
         None => {
-            Note::missing("pool ceiling", "none is configured (runtime.memory_mib): only each sandbox has its limit")
+            Note::missing("pool ceiling", "none: the engine doesn't say how much memory its machine has, and runtime.memory_mib isn't set; only each sandbox has its limit")
         }
         Some(Ok(mib)) => Note::holds("pool ceiling", format!("{mib} MiB over all sandboxes")),
         Some(Err(reason)) => Note::missing("pool ceiling", reason.clone()),
@@ -30,10 +37,8 @@ pub(super) fn facts(
 }
 
 fn name(version: &SystemVersion) -> String {
-    let components = || version.components.iter().flatten();
-    let podman = components().any(|component| component.name.contains("Podman"));
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "?".to_owned());
-    let engine = if podman { "Podman" } else { "Docker" };
+    let engine = if podman::is(version) { "Podman" } else { "Docker" };
     format!("{engine} {} (API {})", text(&version.version), text(&version.api_version))
 }
 
@@ -107,12 +112,14 @@ fn disk_quota(info: &SystemInfo) -> Note {
     )
 }
 
-fn oci(info: &SystemInfo, configured: Option<&str>) -> Note {
+fn oci(info: &SystemInfo, configured: Option<&str>, podman: bool) -> Note {
     let known = info.runtimes.as_ref();
+    let default = info.default_runtime.as_deref().unwrap_or("?");
     match configured {
-        None => Note::holds(
+        None => Note::holds("OCI runtime", format!("{default} (the engine's default)")),
+        Some(name) if podman && name != default => Note::missing(
             "OCI runtime",
-            format!("{} (the engine's default)", info.default_runtime.as_deref().unwrap_or("?")),
+            format!("{name} is configured, but Podman's API can't choose: start its service with `--runtime {name}`"),
         ),
         Some(name) if known.is_none_or(|runtimes| runtimes.contains_key(name)) => {
             Note::holds("OCI runtime", name.to_owned())
@@ -160,8 +167,21 @@ mod tests {
             runtimes: Some([("runc".to_owned(), bollard::models::Runtime::default())].into()),
             ..SystemInfo::default()
         };
-        assert!(oci(&info, Some("runc")).holds);
-        assert!(!oci(&info, Some("runsc")).holds);
+        assert!(oci(&info, Some("runc"), false).holds);
+        assert!(!oci(&info, Some("runsc"), false).holds);
+    }
+
+    #[test]
+    fn podman_runs_everything_in_the_runtime_its_service_was_started_with() {
+        let runtimes = ["runc", "crun"].map(|name| (name.to_owned(), bollard::models::Runtime::default()));
+        let info = SystemInfo {
+            runtimes: Some(runtimes.into()),
+            default_runtime: Some("crun".to_owned()),
+            ..SystemInfo::default()
+        };
+        assert!(oci(&info, Some("crun"), true).holds);
+        let note = oci(&info, Some("runc"), true);
+        assert!(!note.holds && note.text.contains("--runtime runc"), "{note}");
     }
 
     #[test]
