@@ -13,6 +13,7 @@ use std::{
 };
 
 use greenroom::cli::model_stub;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -22,7 +23,7 @@ use tokio::{
 use crate::{
     client::Client,
     engine::Engine,
-    settings::{ALICE, BOB, Settings, quoted},
+    settings::{ALICE, BOB, Settings, quoted, token_of},
     wait::{until, within},
 };
 
@@ -96,8 +97,13 @@ impl House {
         }
     }
 
-    /// Starts the server and waits for nothing.
-    pub fn launch_unready(&mut self) {
+    /// Writes other settings into the file of a server, which isn't told.
+    pub fn rewrite(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.write_settings();
+    }
+
+    fn write_settings(&self) {
         let settings = self.settings.clone();
         let runtime_host = self.engine.as_ref().and_then(Engine::private_address);
         let settings =
@@ -109,12 +115,16 @@ impl House {
             .set("runtime", "instance", &quoted(&self.instance))
             .set("sandbox", "supervisor", &quoted(&supervisor().to_string_lossy()))
             .to_toml();
-        let file = self.settings_file();
-        fs::write(&file, text).expect("the settings can be written");
+        fs::write(self.settings_file(), text).expect("the settings can be written");
+    }
+
+    /// Starts the server and waits for nothing.
+    pub fn launch_unready(&mut self) {
+        self.write_settings();
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
         let server = greenroom()
             .args(["serve", "--config"])
-            .arg(&file)
+            .arg(self.settings_file())
             .envs(self.settings.variables().iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)
@@ -137,9 +147,14 @@ impl House {
 
     /// Tells the server to stop, and nothing else.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: Signal) {
         let server = self.server.as_ref().expect("the server runs");
-        let pid = rustix::process::Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the server can be told");
+        let pid = Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
+        kill_process(pid, signal).expect("the server can be told");
     }
 
     /// Waits for the server to end.
@@ -183,6 +198,11 @@ impl House {
 
     pub fn bob(&self) -> Client {
         Client::new(self.address, Some(BOB))
+    }
+
+    /// One of the numbered users.
+    pub fn user(&self, number: usize) -> Client {
+        Client::new(self.address, Some(&token_of(number)))
     }
 
     /// Someone without a token.
