@@ -123,7 +123,7 @@ impl Pool {
         starter: &Arc<Starter>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let target = recipe.template.warm.unwrap_or(settings.size);
+        let target = recipe.template.min_warm(settings);
         let stock = Arc::new(Stock::new(Arc::clone(census)));
         let inner = deadpool::managed::Pool::builder(StockManager::new(Arc::clone(&stock)))
             .max_size(settings.cap)

@@ -179,7 +179,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
         .variable("GREENROOM__SESSION__TURN_TIMEOUT", "soon")
         .variable("GREENROOM__LIMITS__STREAMS", "-1")
         .variable("GREENROOM__RUNTIME__KIND", "magic")
-        .variable("GREENROOM__TEMPLATES__GEMINI__WARM", "3")
+        .variable("GREENROOM__TEMPLATES__GEMINI__MIN_WARM", "3")
         .variable("GREENROOM__MODEL__BASE_URL", "ftp://x")
         .variable("GREENROOM__SERVER", "x")
         .faults();
@@ -196,7 +196,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
          body_timeout, connections, connections_per_address, keep_alive, write_stall, drain",
         "server.connections (greenroom.toml line 3): must be at least 1",
         "session.turn_timeout (GREENROOM__SESSION__TURN_TIMEOUT): must be a duration",
-        "templates.gemini.warm (GREENROOM__TEMPLATES__GEMINI__WARM): must not be more than pool.cap (2)",
+        "templates.gemini.min_warm (GREENROOM__TEMPLATES__GEMINI__MIN_WARM): must not be more than pool.cap (2)",
     ];
     assert_eq!(faults, expected);
 }
@@ -251,7 +251,14 @@ fn what_could_not_work_later_is_refused_now() {
         ("[runtime]\ninstance = 'a.b'", "runtime.instance"),
         ("[pool]\nsize = 17", "pool.size"),
         ("[pool]\nbackoff = '1h'", "pool.backoff_max"),
-        ("[templates.a]\nwarm = 9\n[templates.b]\nwarm = 9", "pool.cap"),
+        ("[pool]\nmemory_share = 0", "pool.memory_share"),
+        ("[pool]\nmemory_share = nan", "pool.memory_share"),
+        ("[pool]\nmemory_share = 16.5", "pool.memory_share"),
+        ("[pool]\nwarm_age = '0s'", "pool.warm_age"),
+        ("[templates.a]\nmin_warm = 9\n[templates.b]\nmin_warm = 9", "pool.cap"),
+        ("[templates.a]\nmin_warm = 3\nmax_warm = 2", "templates.a.max_warm"),
+        ("[templates.a]\nmax_warm = 2", "templates.a.max_warm"),
+        ("[templates.a]\nwarm = 2", "templates.a.warm"),
         ("[templates.Bad]", "templates.Bad"),
         ("[templates.'a b']", "templates.\"a b\""),
         ("[templates.a]\ncommand = []", "templates.a.command"),
@@ -269,6 +276,21 @@ fn what_could_not_work_later_is_refused_now() {
     }
     let faults = Given::nothing().variable("GREENROOM__STATE__DIR", &long).faults();
     assert!(faults[0].starts_with("state.dir (GREENROOM__STATE__DIR): must have at most 51 bytes"), "{faults:?}");
+}
+
+#[test]
+fn a_template_keeps_between_its_minimum_and_twice_as_many_unless_it_says_otherwise() {
+    let bounds = |settings: &str| {
+        let config = Given::nothing().file(&format!("[pool]\nsize = 3\n[templates.a]\n{settings}")).config();
+        let template = &config.templates["a"];
+        (template.min_warm(&config.pool), template.max_warm(&config.pool))
+    };
+    assert_eq!(bounds(""), (3, 6), "pool.size counts");
+    assert_eq!(bounds("min_warm = 5"), (5, 10));
+    assert_eq!(bounds("max_warm = 3"), (3, 3));
+    assert_eq!(bounds("min_warm = 0"), (0, 0), "every open is cold");
+    assert_eq!(bounds("min_warm = 0\nmax_warm = 2"), (0, 2), "nothing is kept until it is asked for");
+    assert_eq!(bounds("max_warm = 1000"), (3, 1000), "the maximum may exceed the cap, which bounds what is there");
 }
 
 #[test]

@@ -174,7 +174,8 @@ impl Settings<'_> {
              sandbox.supervisor = {supervisor}\n\
              # Should the benchmark be killed, its sandboxes end soon.\n\
              sandbox.orphan_grace = \"10s\"\n\
-             templates.gemini.warm = {stock}\n\
+             templates.gemini.min_warm = {stock}\n\
+             templates.gemini.max_warm = {stock}\n\
              auth.tokens = [{{ user = \"bench\", token = \"{TOKEN}\" }}]\n\
              limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000 }}\n\
              model = {{ base_url = \"{stub}\", api_key = \"the-stub-needs-no-key\" }}\n"

@@ -21,6 +21,8 @@ const SOCKET_PATH_MAX: usize = 107;
 const SOCKET_PATH: &str = "/slots/00000000000000000000000000000000/run/gateway.sock";
 /// The shortest token, in characters.
 const TOKEN_MIN: usize = 16;
+/// The largest `pool.memory_share`: more than that is a slip of the pen.
+const MEMORY_SHARE_MAX: f64 = 16.0;
 /// The least memory a sandbox can start with, in MiB.
 const MEMORY_MIN_MIB: u64 = 16;
 
@@ -116,21 +118,31 @@ fn engine(config: &Config, rules: &mut Rules) {
 fn pools(config: &Config, rules: &mut Rules) {
     let pool = &config.pool;
     rules.positive(&[("pool.cap", pool.cap)]);
-    rules.lasting(&[("pool.backoff", pool.backoff), ("pool.sweep", pool.sweep)]);
+    rules.lasting(&[("pool.warm_age", pool.warm_age), ("pool.backoff", pool.backoff), ("pool.sweep", pool.sweep)]);
+    let share = pool.memory_share > 0.0 && pool.memory_share <= MEMORY_SHARE_MAX;
+    rules.must("pool.memory_share", share, format!("must be more than 0 and at most {MEMORY_SHARE_MAX}"));
     rules.must("pool.backoff_max", pool.backoff_max >= pool.backoff, "must not be shorter than pool.backoff");
-    let warm = |template: &Template| template.warm.unwrap_or(pool.size);
-    let total: usize = config.templates.values().map(warm).fold(0, usize::saturating_add);
-    let follows = config.templates.values().any(|template| template.warm.is_none());
+    // Only the minimum is promised: what goes beyond it depends on demand, and gives way when the cap is reached.
+    let min_warm = |template: &Template| template.min_warm(pool);
+    let total: usize = config.templates.values().map(min_warm).fold(0, usize::saturating_add);
+    let follows = config.templates.values().any(|template| template.min_warm.is_none());
     let over = format!("must not be more than pool.cap ({})", pool.cap);
     if follows {
         rules.must("pool.size", pool.size <= pool.cap, &over);
     }
     for (name, template) in &config.templates {
-        let fits = template.warm.is_none_or(|warm| warm <= pool.cap);
-        rules.must(format!("templates.{name}.warm"), fits, &over);
+        let fits = template.min_warm.is_none_or(|min| min <= pool.cap);
+        rules.must(format!("templates.{name}.min_warm"), fits, &over);
+        let (min, from) = (template.min_warm(pool), if template.min_warm.is_none() { ", from pool.size" } else { "" });
+        let ordered = template.max_warm(pool) >= min;
+        rules.must(
+            format!("templates.{name}.max_warm"),
+            ordered,
+            format!("must not be less than min_warm ({min}{from})"),
+        );
     }
-    let alone = config.templates.values().all(|template| warm(template) <= pool.cap);
-    let text = format!("must not be less than the warm sandboxes of all templates together ({total})");
+    let alone = config.templates.values().all(|template| min_warm(template) <= pool.cap);
+    let text = format!("must not be less than min_warm of all templates together ({total})");
     rules.must("pool.cap", !alone || total <= pool.cap, text);
 }
 

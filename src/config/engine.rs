@@ -111,10 +111,16 @@ impl Default for Sandbox {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
-    /// Warm sandboxes kept per template that doesn't say otherwise. Default 4. `POOL_SIZE`, `--pool-size`.
+    /// `min_warm` of templates that don't say otherwise. Default 4. `POOL_SIZE`, `--pool-size`.
     pub size: usize,
     /// Sandboxes in all, in whatever state. Default 16.
     pub cap: usize,
+    /// The memory limits of all sandboxes together, as a share of the memory of the engine's machine. Default 0.8; past 1 more is promised
+    /// than there is. Never more than `runtime.memory_mib`.
+    pub memory_share: f64,
+    /// A warm sandbox is replaced at this age, less up to a fifth of it, by chance. Default 1 h.
+    #[serde(with = "humantime_serde")]
+    pub warm_age: Duration,
     /// Opens that may wait for a sandbox, per template. Default 64; past it 503.
     pub queue: usize,
     /// How long an open waits for a sandbox unless it says otherwise. Default 30 s; then 503.
@@ -136,6 +142,8 @@ impl Default for Pool {
         Self {
             size: 4,
             cap: 16,
+            memory_share: 0.8,
+            warm_age: Duration::from_secs(3600),
             queue: 64,
             queue_timeout: Duration::from_secs(30),
             backoff: Duration::from_secs(1),

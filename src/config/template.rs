@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
+use super::Pool;
 use crate::sandbox::spec::Limits;
 
 /// The recipe of one kind of sandbox.
@@ -23,8 +24,10 @@ pub struct Template {
     pub home: String,
     /// More environment for the agent; nothing of any user belongs here.
     pub env: BTreeMap<String, String>,
-    /// Warm sandboxes to keep. Default: `pool.size`.
-    pub warm: Option<usize>,
+    /// Warm sandboxes to keep, however few are asked for. Default: `pool.size`.
+    pub min_warm: Option<usize>,
+    /// Warm sandboxes to keep, however many are asked for. Default: twice `min_warm`; the same as `min_warm` switches sizing by demand off.
+    pub max_warm: Option<usize>,
     /// What one sandbox may use.
     pub limits: Limits,
     /// The model API its agent may reach.
@@ -42,10 +45,25 @@ impl Default for Template {
             quiet_time: Duration::from_secs(1),
             home: "/home/agent".to_owned(),
             env: BTreeMap::new(),
-            warm: None,
+            min_warm: None,
+            max_warm: None,
             limits: Limits::default(),
             model: ModelApi::default(),
         }
+    }
+}
+
+impl Template {
+    /// Warm sandboxes to keep at least.
+    #[must_use]
+    pub fn min_warm(&self, pool: &Pool) -> usize {
+        self.min_warm.unwrap_or(pool.size)
+    }
+
+    /// Warm sandboxes to keep at most. With a minimum of none and no maximum: none, every open is cold.
+    #[must_use]
+    pub fn max_warm(&self, pool: &Pool) -> usize {
+        self.max_warm.unwrap_or_else(|| self.min_warm(pool).saturating_mul(2))
     }
 }
 

@@ -77,7 +77,7 @@ async fn a_tool_without_memory_left_does_not_end_its_agent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_somebody_removes_ends_its_session_without_waiting_for_the_link() {
     // A link may take an hour to come back: the end must be known from the container's own death.
-    let settings = Settings::new().shell().set("templates.shell", "warm", "0");
+    let settings = Settings::new().shell().set("templates.shell", "min_warm", "0");
     let house = House::start(settings.set("sandbox", "relink_timeout", "\"1h\"")).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;

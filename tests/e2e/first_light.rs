@@ -125,7 +125,7 @@ async fn an_open_without_any_wish_gets_a_gemini_and_the_next_one_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_template_that_keeps_nothing_warm_is_started_cold_and_says_so() {
-    let mut settings = Settings::new().shell().set("templates.shell", "warm", "0");
+    let mut settings = Settings::new().shell().set("templates.shell", "min_warm", "0");
     settings.await_stock = false;
     let house = House::start(settings).await;
     let alice = house.alice();

@@ -29,7 +29,7 @@ fn option(asked: &Event, kind: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tool_that_is_allowed_writes_its_file_and_one_that_is_denied_does_not() {
-    let settings = Settings::new().gemini(model(None).await).shell().set("templates.shell", "warm", "1");
+    let settings = Settings::new().gemini(model(None).await).shell().set("templates.shell", "min_warm", "1");
     let house = House::start(settings).await;
     let alice = house.alice();
 

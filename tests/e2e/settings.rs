@@ -141,8 +141,22 @@ impl Settings {
             for (key, value) in settings {
                 writeln!(text, "{key} = {value}").expect("text grows");
             }
+            if let Some(count) = self.fixed_stock(name) {
+                writeln!(text, "max_warm = {count}").expect("text grows");
+            }
             text
         })
+    }
+
+    /// Tests count sandboxes: the stock of a template whose `max_warm` isn't set doesn't follow demand.
+    fn fixed_stock(&self, section: &str) -> Option<&str> {
+        let settings = self.sections.get(section)?;
+        let template = section.strip_prefix("templates.").is_some_and(|name| !name.contains('.'));
+        if !template || settings.contains_key("max_warm") {
+            return None;
+        }
+        let size = || self.sections.get("pool").and_then(|pool| pool.get("size"));
+        settings.get("min_warm").or_else(size).map(String::as_str)
     }
 }
 
