@@ -24,6 +24,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use crate::{
     client::{Client, id},
     house::House,
+    settings::CONTAINER,
     stream::{Events, text},
 };
 
@@ -50,7 +51,7 @@ struct Visit {
 /// What became of a visit.
 #[derive(Debug)]
 enum Outcome {
-    /// The agent answered: the short id of its container.
+    /// The agent answered: the id of its container.
     Served(String),
     /// There was no sandbox, and this code said why.
     Refused(String),
@@ -115,7 +116,7 @@ async fn visit(client: &Client) -> Outcome {
         return Outcome::Refused(code);
     }
     let session = opened.json();
-    let answer = client.send_prompt(&session, "hostname").await;
+    let answer = client.send_prompt(&session, CONTAINER).await;
     if answer.status() == StatusCode::OK {
         let events = Events::of(answer).rest().await;
         if events.last().is_some_and(|event| event.kind == "turn.ended") {

@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     house::{House, model},
     observer::Observer,
-    pools::{at_rest_within, no_orphans},
+    pools::{at_rest_within, no_orphans, tell},
     settings::Settings,
 };
 
@@ -42,7 +42,7 @@ async fn ten_refills_at_once_keep_to_the_cap_and_to_the_limit_of_starts() {
     no_orphans(&house).await;
 
     let seen = observer.finish().await;
-    println!("limits: {seen:?}");
+    tell(&format!("limits: {seen:?}"));
     assert!(seen.looks > 100, "it looked too seldom: {seen:?}");
     assert!(seen.containers >= 2 * SIZE, "there were no ten refills: {seen:?}");
     assert!(seen.most <= CAP && seen.most >= SIZE, "{seen:?}");

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     client::Client,
     house::House,
-    pools::{at_rest, no_orphans, pool, sandboxes},
+    pools::{at_rest, no_orphans, pool, sandboxes, tell},
     settings::{BUSYBOX, SHELL, Settings},
     wait::until,
 };
@@ -82,7 +82,7 @@ async fn the_stock_of_a_changed_template_is_replaced_one_by_one_and_leases_go_on
         .await;
         stop.send(()).expect("the watcher watches");
         let fewest = watching.await.expect("the stock could be watched");
-        println!("reload to {next}: never fewer than {fewest} ready");
+        tell(&format!("reload to {next}: never fewer than {fewest} ready"));
         assert!(fewest >= 3, "an old one went before a new one was ready: {fewest}");
         assert_eq!(version_of_a_fresh_session(&alice).await, next.to_string());
         assert_eq!(alice.ask(&held, "echo $VERSION").await.trim(), "1", "leases aren't touched");

@@ -14,7 +14,7 @@ use crate::{
     client::id,
     house::House,
     observer::Observer,
-    pools::{at_rest, no_orphans, pool},
+    pools::{at_rest, no_orphans, pool, tell},
     settings::{BUSYBOX, SHELL, Settings},
     wait::until,
 };
@@ -97,7 +97,7 @@ async fn a_user_with_many_opens_does_not_starve_one_with_one() {
     let before = served.load(Ordering::SeqCst);
     let bobs = house.bob().open(json!({"template": "shell", "queue_timeout_s": 40})).await;
     let overtaken_by = served.load(Ordering::SeqCst) - before;
-    println!("fairness: {before} of alice's {MANY} before bob came, {overtaken_by} while he waited");
+    tell(&format!("fairness: {before} of alice's {MANY} before bob came, {overtaken_by} while he waited"));
     assert!(overtaken_by <= 4, "alice got {overtaken_by} sandboxes while bob waited for one");
     house.bob().close(&bobs).await;
     for visit in visits {

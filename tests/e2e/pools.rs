@@ -1,6 +1,6 @@
 //! What the server says of its pools, to users and to operators.
 
-use std::time::Duration;
+use std::{fs, io::Write as _, time::Duration};
 
 use serde_json::Value;
 
@@ -22,6 +22,15 @@ impl Sandbox {
     /// Whether this is its container: one of the labels is its id.
     pub fn is_in(&self, container: &Container) -> bool {
         container.labels.values().any(|value| *value == self.id)
+    }
+}
+
+/// Prints what a test has counted; `make chaos` collects it in the file that `CHAOS_SUMMARY` names.
+pub fn tell(line: &str) {
+    println!("{line}");
+    if let Some(file) = std::env::var_os("CHAOS_SUMMARY") {
+        let mut file = fs::File::options().append(true).create(true).open(file).expect("the summary can be opened");
+        writeln!(file, "{line}").expect("the summary can be written");
     }
 }
 
@@ -78,7 +87,9 @@ pub async fn in_state(house: &House, state: &str) -> Vec<Sandbox> {
 /// Whether a pool has its whole stock, and nothing else goes on.
 pub fn rests(pool: &Value) -> bool {
     pool["warm"] == pool["target"]
-        && ["starting", "leased", "ending", "stale", "waiting"].iter().all(|name| pool[*name] == 0)
+        && ["starting", "leased", "ending", "stale", "waiting"]
+            .iter()
+            .all(|name| pool[*name].as_u64().unwrap_or(0) == 0)
 }
 
 /// Waits until a template's pool has its whole stock and nothing else goes on; gives back the pool.

@@ -20,6 +20,9 @@ pub const BUSYBOX: &str = "greenroom/busybox:test";
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
+/// A command for that agent: the id of its container, as the engine's own mounts tell it.
+pub const CONTAINER: &str = r"sed -n 's|.*/containers/\([0-9a-f]*\)/hostname .*|\1|p' /proc/self/mountinfo";
+
 /// Settings of one server.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {

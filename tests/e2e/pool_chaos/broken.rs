@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     house::House,
-    pools::pool,
+    pools::{pool, tell},
     settings::{BUSYBOX, Settings},
     wait::until,
 };
@@ -58,7 +58,7 @@ async fn an_agent_that_never_works_is_tried_ten_times_a_minute_at_most() {
         tokio::time::sleep(Duration::from_secs(7)).await;
         engine.count_creations(&house.instance, minute()).await
     });
-    println!("broken agent: {first} and {shifted} containers made in a minute");
+    tell(&format!("broken agent: {first} and {shifted} containers made in a minute"));
     assert!(first <= PER_MINUTE && shifted <= PER_MINUTE, "{first}, {shifted}");
     assert!(shifted > 0, "it is tried again");
     let failures = pool(&house, "broken").await["last_failures"].clone();

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     client::Client,
     house::House,
-    pools::{at_rest, no_orphans},
+    pools::{at_rest, at_rest_within, no_orphans, tell},
     settings::Settings,
 };
 
@@ -30,23 +30,24 @@ const LEAVE: &str = concat!(
     r#"(echo canary-bird >$f) 2>/dev/null && echo "$d, "; done; "#,
     "(setsid sh -c 'sleep 300; : canary-process' >/dev/null 2>&1 &); ",
     "(setsid sh -c 'nc -l -p 4444 127.0.0.1 >/tmp/canary-heard; : canary-listener' >/dev/null 2>&1 &); ",
-    "mkfifo /tmp/canary-pipe; ln -s / $HOME/canary-link"
+    "mkfifo /tmp/canary-pipe; ln -s / $HOME/canary-link; ",
+    "until cat /proc/[0-9]*/cmdline | grep -q '[c]anary-process'; do sleep 0.05; done"
 );
 
 /// Looks for marks: names of files, their contents, processes, ports, and says what it looked at. Its own words are no marks.
 const LOOK: &str = concat!(
-    r#"m='[c]anary-'; find / ! -path '/proc/*' ! -path '/sys/*' 2>/dev/null | grep "$m"; "#,
-    r#"find / -type f ! -path '/proc/*' ! -path '/sys/*' ! -path '/bin/*' 2>/dev/null | xargs grep -l "$m" 2>/dev/null; "#,
-    r#"for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline | grep "$m"; done 2>/dev/null; "#,
+    "find / -path /proc -prune -o -path /sys -prune -o -name '*[c]anary-*' -print 2>/dev/null; ",
+    // Regular files only: a pipe that somebody left would never answer.
+    "find /tmp /home /sandbox /dev/shm -type f -exec grep -l '[c]anary-' {} + 2>/dev/null; ",
+    r"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | grep -o '[c]anary-[a-z]*'; ",
     "grep -i ':115C ' /proc/net/tcp; tail -n +2 /proc/sysvipc/shm; ls /dev/mqueue; ",
-    "echo looked at $(ls -d /proc/[0-9]* | wc -l) processes"
+    "set -- /proc/[0-9]*; echo looked at $# processes"
 );
 
-/// The same marks where the image has a tool for segments of shared memory and message queues.
-const LEAVE_SEGMENTS: &str =
-    "ipcmk -M 4096 -p 666; ipcmk -Q -p 666; ipcmk -S 1 -p 666; echo canary-shm >/dev/shm/canary";
+/// What System V has for sharing memory, where the image has a tool for it. The sandbox's system-call filter refuses it at present.
+const LEAVE_SEGMENTS: &str = "ipcmk -M 4096 -p 666; ipcmk -Q -p 666; ipcmk -S 1 -p 666; echo canary >/dev/shm/canary";
 const LOOK_FOR_SEGMENTS: &str =
-    "cat /proc/sysvipc/shm /proc/sysvipc/msg /proc/sysvipc/sem | grep -v key; ls -A /dev/shm; echo looked";
+    "cat /proc/sysvipc/shm /proc/sysvipc/msg /proc/sysvipc/sem | grep -v key; ls -A /dev/shm";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_user_leaves_is_not_found_in_a_hundred_later_leases() {
@@ -79,7 +80,7 @@ async fn nothing_is_found_in(looks: usize) {
     for worker in workers.collect::<Vec<_>>() {
         worker.await.expect("nobody finds anything");
     }
-    println!("canaries: {looks} looks, nothing found, {:.1} s", begun.elapsed().as_secs_f64());
+    tell(&format!("canaries: {looks} looks, nothing found, {:.1} s", begun.elapsed().as_secs_f64()));
     at_rest(&house, "shell").await;
     no_orphans(&house).await;
     house.stop().await;
@@ -108,25 +109,24 @@ async fn look(bob: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn segments_of_shared_memory_end_with_their_lease() {
+async fn shared_memory_ends_with_its_lease() {
     let house = House::start(Settings::new().unlimited().shell_with_node().stock("shell", 2, 2)).await;
     let (alice, bob) = (house.alice(), house.bob());
-    for _ in 0..3 {
+    for _ in 0..2 {
         let session = alice.open(json!({"template": "shell"})).await;
         alice.ask(&session, LEAVE_SEGMENTS).await;
-        let found = alice.ask(&session, LOOK_FOR_SEGMENTS).await;
-        assert!(found.contains("canary") && found.matches(" 666 ").count() >= 3, "the search works: {found}");
+        assert_eq!(
+            alice.ask(&session, LOOK_FOR_SEGMENTS).await.trim(),
+            "canary",
+            "segments can be made now: look for them"
+        );
         alice.close(&session).await;
         for _ in 0..3 {
             let session = bob.open(json!({"template": "shell"})).await;
-            assert_eq!(bob.ask(&session, LOOK_FOR_SEGMENTS).await.trim(), "looked");
+            assert_eq!(bob.ask(&session, LOOK_FOR_SEGMENTS).await.trim(), "");
             bob.close(&session).await;
         }
     }
-    at_rest_within_a_minute(&house).await;
+    at_rest_within(&house, "shell", Duration::from_secs(60)).await;
     house.stop().await;
-}
-
-async fn at_rest_within_a_minute(house: &House) {
-    crate::pools::at_rest_within(house, "shell", Duration::from_secs(60)).await;
 }

@@ -10,8 +10,8 @@ use crate::{
     client::Client,
     engine::Engine,
     house::House,
-    pools::{at_rest, in_state, no_orphans, number, pool, sandboxes},
-    settings::Settings,
+    pools::{at_rest, in_state, no_orphans, number, pool, sandboxes, tell},
+    settings::{CONTAINER, Settings},
     stream::{Event, Events},
     wait::until,
 };
@@ -66,15 +66,15 @@ async fn stock_that_is_killed_removed_or_paused_is_leased_to_nobody_and_replaced
         assert!(struck.len() >= 2, "there was a stock to hit: {struck:?}");
         let begun = Instant::now();
         healed(&house, &struck).await;
-        println!(
+        tell(&format!(
             "stock, {blow:?}: {} containers hit, healed after {:.1} s",
             struck.len(),
             begun.elapsed().as_secs_f64()
-        );
+        ));
         hits.extend(struck);
     }
     let visits = load.end().await;
-    println!("stock: {}", summary(&visits));
+    tell(&format!("stock: {}", summary(&visits)));
     judge(&visits, &hits);
     at_rest(&house, "shell").await;
     no_orphans(&house).await;
@@ -122,7 +122,7 @@ fn judge(visits: &[Visit], hits: &[Hit]) {
     for visit in visits {
         match &visit.outcome {
             Outcome::Served(container) => {
-                let hit = hits.iter().find(|hit| hit.container.starts_with(container.as_str()));
+                let hit = hits.iter().find(|hit| hit.container == *container);
                 assert!(hit.is_none_or(|hit| visit.asked < hit.done), "leased after the blow: {visit:?}");
             }
             // It was leased while blows fell, so the lease may have come first.
@@ -146,7 +146,7 @@ async fn a_session_whose_container_is_killed_removed_or_paused_ends_within_two_s
     for blow in Blow::ALL {
         for in_a_turn in [false, true] {
             let (told, events) = strike_session(&house, &alice, blow, in_a_turn).await;
-            println!("session, {blow:?}, in a turn {in_a_turn}: told after {told:?}");
+            tell(&format!("session, {blow:?}, in a turn {in_a_turn}: told after {told:?}"));
             let end = events.last().expect("there are events");
             assert_eq!((end.kind.as_str(), &end.content["reason"]), ("session.ended", &json!("sandbox_lost")));
             assert_eq!(in_a_turn, events.iter().any(|event| event.kind == "turn.failed"), "{events:?}");
@@ -154,7 +154,7 @@ async fn a_session_whose_container_is_killed_removed_or_paused_ends_within_two_s
         }
     }
     let visits = load.end().await;
-    println!("sessions: {}", summary(&visits));
+    tell(&format!("sessions: {}", summary(&visits)));
     assert!(visits.iter().all(|visit| visit.container().is_some()), "others were disturbed: {visits:?}");
     at_rest(&house, "shell").await;
     no_orphans(&house).await;
@@ -164,9 +164,8 @@ async fn a_session_whose_container_is_killed_removed_or_paused_ends_within_two_s
 /// Hits the container of one session. How long after that its end was told, and all its events.
 async fn strike_session(house: &House, alice: &Client, blow: Blow, in_a_turn: bool) -> (Duration, Vec<Event>) {
     let session = alice.open(json!({"template": "shell", "queue_timeout_s": 30})).await;
-    let name = alice.ask(&session, "hostname").await;
-    let all = house.engine().containers(&house.instance).await;
-    let container = all.into_iter().find(|one| one.id.starts_with(name.trim())).expect("the session's container");
+    let container = alice.ask(&session, CONTAINER).await.trim().to_owned();
+    assert!(house.engine().running(&house.instance).await.contains(&container), "{container}");
     let mut events = alice.events(&session, 0).await;
     let mut turn = None;
     if in_a_turn {
@@ -176,7 +175,7 @@ async fn strike_session(house: &House, alice: &Client, blow: Blow, in_a_turn: bo
     }
     let engine = house.engine().clone();
     let striking = tokio::spawn(async move {
-        blow.strike(&engine, &container.id).await;
+        blow.strike(&engine, &container).await;
         Instant::now()
     });
     let seen = events.up_to("session.ended").await;

@@ -14,8 +14,8 @@ use crate::{
     client::{Client, id},
     house::House,
     observer::Observer,
-    pools::{at_rest, no_orphans},
-    settings::Settings,
+    pools::{at_rest, no_orphans, tell},
+    settings::{CONTAINER, Settings},
 };
 
 const USERS: usize = 20;
@@ -66,7 +66,7 @@ async fn of_two_hundred_opens_with_hang_ups_no_two_meet_in_one_sandbox() {
     let seen = observer.finish().await;
     let met = met.lock().await;
     let count = |kind| went.iter().filter(|one| **one == kind).count();
-    println!(
+    tell(&format!(
         "crowd, seed {}: {} served, {} refused in time, {} hung up, {} walked away; {} sandboxes met, overlaps {}, reuses {}, \
          at most {} containers",
         seed(),
@@ -78,7 +78,7 @@ async fn of_two_hundred_opens_with_hang_ups_no_two_meet_in_one_sandbox() {
         met.overlaps,
         met.reuses,
         seen.most
-    );
+    ));
     assert_eq!((met.overlaps, met.reuses), (0, 0));
     assert!(seen.most <= CAP, "{seen:?}");
     assert!(count(Went::Served) >= OPENS / 5, "hardly anybody was served: {went:?}");
@@ -110,7 +110,7 @@ async fn visit(client: &Client, met: &Mutex<Met>, mut chance: Chance) -> Went {
         return Went::Refused;
     }
     let session = reply.json();
-    let said = client.ask(&session, "echo x >>/tmp/visits; echo $(hostname) $(wc -l </tmp/visits)").await;
+    let said = client.ask(&session, &format!("echo x >>/tmp/visits; echo $({CONTAINER}) $(wc -l </tmp/visits)")).await;
     let (sandbox, visits) = said.trim().split_once(' ').expect("two words");
     let mut everybody = met.lock().await;
     everybody.overlaps += usize::from(!everybody.now.insert(sandbox.to_owned()));

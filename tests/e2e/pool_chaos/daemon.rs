@@ -11,8 +11,8 @@ use crate::{
     daemon::Daemon,
     engine::Engine,
     house::House,
-    pools::{at_rest, at_rest_within, no_orphans},
-    settings::{BUSYBOX, Settings},
+    pools::{at_rest, at_rest_within, no_orphans, tell},
+    settings::{BUSYBOX, CONTAINER, Settings},
     wait::within,
 };
 
@@ -37,8 +37,8 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
     let mut held = Vec::new();
     for _ in 0..2 {
         let session = alice.open(json!({"template": "shell"})).await;
-        let name = alice.ask(&session, "hostname").await.trim().to_owned();
-        held.push((session, name));
+        let container = alice.ask(&session, CONTAINER).await.trim().to_owned();
+        held.push((session, container));
     }
     at_stock(&house).await;
     let deaths = deaths(&house).await;
@@ -56,10 +56,10 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
     let killed = Instant::now();
     daemon.crash().await;
     tokio::time::sleep(OUTAGE).await;
-    for (session, name) in &held {
+    for (session, container) in &held {
         assert_eq!(
-            alice.ask(session, "hostname").await.trim(),
-            name,
+            alice.ask(session, CONTAINER).await.trim(),
+            container,
             "the engine is not between a user and their agent"
         );
     }
@@ -70,17 +70,20 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
     assert!(healed < HEALED, "healed after {healed:?}");
 
     let died = within("all old sandboxes have ended", HEALED, deaths).await;
-    for ((session, name), end) in held.iter().zip(ends) {
+    for ((session, container), end) in held.iter().zip(ends) {
         let (told, reason) = within("the session's end", HEALED, end).await.expect("the stream ends well");
-        let (_, died) = died.iter().find(|(container, _)| container.starts_with(name)).expect("it was watched");
+        let (_, died) = died.iter().find(|(watched, _)| watched == container).expect("it was watched");
         let late = told.saturating_duration_since(*died);
-        println!("daemon: session {} ended ({reason}), told {late:?} after the death of its sandbox", id(session));
+        tell(&format!(
+            "daemon: session {} ended ({reason}), told {late:?} after the death of its sandbox",
+            id(session)
+        ));
         assert_eq!(reason, json!("sandbox_lost"));
         assert!(late < TOLD, "told {late:?} after");
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let visits = load.end().await;
-    println!("daemon: healed {:.1} s after the engine came back; {}", healed.as_secs_f64(), summary(&visits));
+    tell(&format!("daemon: healed {:.1} s after the engine came back; {}", healed.as_secs_f64(), summary(&visits)));
     for visit in &visits {
         match &visit.outcome {
             Outcome::Served(_) => {}
