@@ -140,8 +140,8 @@ impl Engine {
         let _ended = within("kill", CALL, killing).await;
     }
 
-    /// Stops the time of a container, as `docker pause`.
-    pub async fn pause(&self, id: &str) {
+    /// Stops the time of a container, as `docker pause`; it may have ended already.
+    pub async fn pause_if_running(&self, id: &str) {
         let _ended = within("pause", CALL, self.docker.pause_container(id)).await;
     }
 

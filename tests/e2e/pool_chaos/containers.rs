@@ -37,7 +37,7 @@ impl Blow {
         match self {
             Self::Kill => engine.kill(container).await,
             Self::Remove => engine.remove(container).await,
-            Self::Pause => engine.pause(container).await,
+            Self::Pause => engine.pause_if_running(container).await,
         }
     }
 }
