@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use crate::{
     client::Client,
-    house::{House, model},
+    house::House,
     observer::Observer,
     pools::{at_rest_within, no_orphans, tell},
-    settings::Settings,
+    settings::{BUSYBOX, SLOW, Settings},
 };
 
 const SIZE: usize = 10;
 const CAP: usize = 12;
 const START_LIMIT: usize = 2;
 
-/// Ten sandboxes of a real agent take their time on two processors.
+/// Ten sandboxes, two at a time.
 const FILLED: Duration = Duration::from_secs(60);
 
 /// How long a container may be on the engine's list that the server no longer knows: removing one takes a moment.
@@ -24,21 +24,21 @@ const FORGOTTEN: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_refills_at_once_keep_to_the_cap_and_to_the_limit_of_starts() {
-    // The real agent: its starts last long enough to be counted.
-    let settings = Settings::new().gemini(model(None).await).unlimited().stock("gemini", SIZE, SIZE);
+    // An agent whose starts last long enough to be counted.
+    let settings = Settings::new().template("slow", BUSYBOX, &["sh", "-c", SLOW]).unlimited().stock("slow", SIZE, SIZE);
     let settings = settings.set("pool", "cap", &CAP.to_string()).set("pool", "memory_share", "4.0");
     let mut settings = settings.set("runtime", "start_limit", &START_LIMIT.to_string());
     settings.await_stock = false;
     let house = House::start(settings).await;
     let observer = Observer::watch(&house);
-    at_rest_within(&house, "gemini", FILLED).await;
+    at_rest_within(&house, "slow", FILLED).await;
 
     let alice = house.alice();
     let sessions = at_once(SIZE, || open(alice.clone())).await;
     assert!(sessions.iter().all(|session| session["lease"]["start"] == "warm"), "{sessions:?}");
     let mut closing = sessions.into_iter();
     at_once(SIZE, || close(alice.clone(), closing.next().expect("as many as were opened"))).await;
-    at_rest_within(&house, "gemini", FILLED).await;
+    at_rest_within(&house, "slow", FILLED).await;
     no_orphans(&house).await;
 
     let seen = observer.finish().await;
@@ -86,7 +86,7 @@ async fn at_once<T: Send + 'static>(times: usize, mut begin: impl FnMut() -> tok
 }
 
 fn open(client: Client) -> tokio::task::JoinHandle<Value> {
-    tokio::spawn(async move { client.open(json!({"template": "gemini", "queue_timeout_s": 30})).await })
+    tokio::spawn(async move { client.open(json!({"template": "slow", "queue_timeout_s": 30})).await })
 }
 
 fn close(client: Client, session: Value) -> tokio::task::JoinHandle<()> {

@@ -20,7 +20,18 @@ pub const BUSYBOX: &str = "greenroom/busybox:test";
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
-/// A command for that agent: the id of its container, as the engine's own mounts tell it.
+/// An agent that speaks just enough ACP to become ready, and takes its time for that, but no processor's.
+pub const SLOW: &str = r#"while IFS= read -r line; do
+id=$(echo "$line" | sed 's/.*"id":\("[^"]*"\|[0-9]*\).*/\1/')
+case $line in
+*'"initialize"'*) sleep 0.5; result='{"protocolVersion":1,"agentCapabilities":{},"authMethods":[]}' ;;
+*'"session/new"'*) result='{"sessionId":"the-only-one"}' ;;
+*) result='{}' ;;
+esac
+echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$result}"
+done"#;
+
+/// A command for the agent above: the id of its container, as the engine's own mounts tell it.
 pub const CONTAINER: &str = r"sed -n 's|.*/containers/\([0-9a-f]*\)/hostname .*|\1|p' /proc/self/mountinfo";
 
 /// Settings of one server.
