@@ -13,7 +13,6 @@ use std::{
 };
 
 use greenroom::cli::model_stub;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -147,14 +146,14 @@ impl House {
 
     /// Tells the server to stop, and nothing else.
     pub fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.signal(rustix::process::Signal::TERM);
     }
 
     /// Sends the server a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let server = self.server.as_ref().expect("the server runs");
-        let pid = Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
-        kill_process(pid, signal).expect("the server can be told");
+        let pid = rustix::process::Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("the server can be told");
     }
 
     /// Waits for the server to end.
