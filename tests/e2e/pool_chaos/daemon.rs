@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{Load, Outcome, summary};
@@ -78,7 +78,7 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
             "daemon: session {} ended ({reason}), told {late:?} after the death of its sandbox",
             id(session)
         ));
-        assert_eq!(reason, json!("sandbox_lost"));
+        assert!(is_true(&reason), "{reason}");
         assert!(late < TOLD, "told {late:?} after");
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -95,7 +95,7 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
                 assert!(visit.over > killed && visit.asked < back + healed, "refused without need: {visit:?}");
             }
             Outcome::Lost(end) => {
-                assert_eq!(end["reason"], json!("sandbox_lost"), "{visit:?}");
+                assert!(is_true(&end["reason"]), "{visit:?}");
                 assert!(visit.over > killed && visit.asked < back + healed, "lost without need: {visit:?}");
             }
         }
@@ -104,6 +104,12 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
     no_orphans(&house).await;
     house.stop().await;
     daemon.stop().await;
+}
+
+/// Whether a session may end so when an engine comes back: it asks the containers that it finds to end before it kills them, and a
+/// supervisor that is asked ends its agent and says so.
+fn is_true(reason: &Value) -> bool {
+    ["sandbox_lost", "agent_exited"].map(Value::from).contains(reason)
 }
 
 /// Waits until three are in stock; the pool need not rest otherwise.
