@@ -117,3 +117,16 @@ pub async fn no_orphans(house: &House) {
     })
     .await;
 }
+
+/// Waits until a template's whole stock is in containers that run, and none of the containers `lost` is there any more.
+pub async fn healed(house: &House, template: &str, lost: &[String], deadline: Duration) {
+    until(&format!("the stock of {template} is whole again"), deadline, async || {
+        let operator = house.operator();
+        let (known, containers) = tokio::join!(sandboxes(&operator), house.engine().containers(&house.instance));
+        let runs = |sandbox: &&Sandbox| containers.iter().any(|one| sandbox.is_in(one) && one.state == "running");
+        let ready = known.iter().filter(|sandbox| sandbox.state == "ready" && sandbox.template == template);
+        let whole = ready.filter(runs).count() as u64 == number(&pool(house, template).await, "target");
+        (whole && containers.iter().all(|one| !lost.contains(&one.id))).then_some(())
+    })
+    .await;
+}

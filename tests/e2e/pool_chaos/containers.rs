@@ -10,10 +10,9 @@ use crate::{
     client::Client,
     engine::Engine,
     house::House,
-    pools::{at_rest, in_state, no_orphans, number, pool, sandboxes, tell},
+    pools::{at_rest, healed, in_state, no_orphans, tell},
     settings::{CONTAINER, Settings},
     stream::{Event, Events},
-    wait::until,
 };
 
 /// By when a stock must be whole again.
@@ -65,7 +64,8 @@ async fn stock_that_is_killed_removed_or_paused_is_leased_to_nobody_and_replaced
         let struck = strike_stock(&house, blow).await;
         assert!(struck.len() >= 2, "there was a stock to hit: {struck:?}");
         let begun = Instant::now();
-        healed(&house, &struck).await;
+        let lost = struck.iter().map(|hit| hit.container.clone()).collect::<Vec<_>>();
+        healed(&house, "shell", &lost, HEALED).await;
         tell(&format!(
             "stock, {blow:?}: {} containers hit, healed after {:.1} s",
             struck.len(),
@@ -99,22 +99,6 @@ async fn strike_stock(house: &House, blow: Blow) -> Vec<Hit> {
         hits.push(strike.await.expect("the engine can be told"));
     }
     hits
-}
-
-/// Waits until the stock is full, of containers that run and weren't hit.
-async fn healed(house: &House, hits: &[Hit]) {
-    until("the stock is whole again", HEALED, async || {
-        let operator = house.operator();
-        let (known, containers) = tokio::join!(sandboxes(&operator), house.engine().containers(&house.instance));
-        let ready = known.iter().filter(|sandbox| sandbox.state == "ready");
-        let whole = |container: &crate::engine::Container| {
-            container.state == "running" && hits.iter().all(|hit| hit.container != container.id)
-        };
-        let good = ready.filter(|sandbox| containers.iter().any(|one| sandbox.is_in(one) && whole(one))).count();
-        let gone = hits.iter().all(|hit| containers.iter().all(|container| container.id != hit.container));
-        (good as u64 == number(&pool(house, "shell").await, "target") && gone).then_some(())
-    })
-    .await;
 }
 
 /// Nobody was given a sandbox after it had been hit, and who was in one was told in time.

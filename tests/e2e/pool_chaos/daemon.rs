@@ -11,7 +11,7 @@ use crate::{
     daemon::Daemon,
     engine::Engine,
     house::House,
-    pools::{at_rest, at_rest_within, no_orphans, tell},
+    pools::{at_rest, at_rest_within, healed, no_orphans, tell},
     settings::{BUSYBOX, CONTAINER, Settings},
     wait::within,
 };
@@ -40,8 +40,8 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
         let container = alice.ask(&session, CONTAINER).await.trim().to_owned();
         held.push((session, container));
     }
-    at_stock(&house).await;
-    let deaths = deaths(&house).await;
+    healed(&house, "shell", &[], HEALED).await;
+    let (deaths, old) = (deaths(&house).await, house.engine().running(&house.instance).await);
     let ends = held.iter().map(|(session, _)| {
         let (alice, session) = (alice.clone(), session.clone());
         tokio::spawn(async move {
@@ -65,9 +65,8 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
     }
     daemon.launch().await;
     let back = Instant::now();
-    at_stock(&house).await;
+    healed(&house, "shell", &old, HEALED).await;
     let healed = back.elapsed();
-    assert!(healed < HEALED, "healed after {healed:?}");
 
     let died = within("all old sandboxes have ended", HEALED, deaths).await;
     for ((session, container), end) in held.iter().zip(ends) {
@@ -112,15 +111,6 @@ fn is_true(reason: &Value) -> bool {
     ["sandbox_lost", "agent_exited"].map(Value::from).contains(reason)
 }
 
-/// Waits until three are in stock; the pool need not rest otherwise.
-async fn at_stock(house: &House) {
-    crate::wait::until("three are in stock", HEALED, async || {
-        let pool = crate::pools::pool(house, "shell").await;
-        (pool["warm"] == 3).then_some(())
-    })
-    .await;
-}
-
 /// Watches the first process of every container there is; gives back when each ended.
 async fn deaths(house: &House) -> impl Future<Output = Vec<(String, Instant)>> + use<> {
     let mut watchers = Vec::<(String, JoinHandle<Instant>)>::new();
@@ -155,7 +145,7 @@ async fn an_engine_that_hangs_and_goes_on_costs_no_stock() {
     at_rest(&house, "shell").await;
     let alice = house.alice();
     let held = alice.open(json!({"template": "shell"})).await;
-    at_stock_of_two(&house).await;
+    healed(&house, "shell", &[], HEALED).await;
     let before = house.engine().running(&house.instance).await;
 
     daemon.signal(rustix::process::Signal::STOP);
@@ -164,7 +154,7 @@ async fn an_engine_that_hangs_and_goes_on_costs_no_stock() {
     assert!(house.visitor().get("/healthz").await.status.is_success());
     daemon.signal(rustix::process::Signal::CONT);
 
-    at_stock_of_two(&house).await;
+    healed(&house, "shell", &[], HEALED).await;
     let after = house.engine().running(&house.instance).await;
     assert!(
         before.iter().all(|container| after.contains(container)),
@@ -176,12 +166,4 @@ async fn an_engine_that_hangs_and_goes_on_costs_no_stock() {
     no_orphans(&house).await;
     house.stop().await;
     daemon.stop().await;
-}
-
-async fn at_stock_of_two(house: &House) {
-    crate::wait::until("two are in stock", HEALED, async || {
-        let pool = crate::pools::pool(house, "shell").await;
-        (pool["warm"] == 2).then_some(())
-    })
-    .await;
 }
