@@ -1,7 +1,7 @@
 # `make` lists what there is. One target folder for everything, so that nothing is built twice.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint engine image test-image supervisor openapi bench-lease bench-refill soak chaos clean-state
+.PHONY: help run test test-fast lint engine podman image test-image supervisor openapi bench-lease bench-refill soak chaos clean-state
 
 # Where `make run` keeps its state, as `greenroom serve --dev` chooses it.
 GREENROOM_STATE ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/greenroom
@@ -24,6 +24,9 @@ lint: ## format and clippy, warnings denied
 
 engine: ## make sure that a container engine answers
 	@scripts/engine
+
+podman: ## a Podman of its own at target/podman/socket, until Ctrl-C
+	@scripts/podman target/podman/socket
 
 image: engine ## the sandbox image of Gemini CLI
 	@scripts/image

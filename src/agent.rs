@@ -59,9 +59,12 @@ pub enum AgentError {
     /// It ended.
     #[error("the agent exited ({})", describe_exit(.0))]
     Exited(AgentExit),
-    /// The link to its sandbox was lost.
+    /// The link to its sandbox was lost. The text is for the log.
     #[error("the sandbox was lost: {0}")]
     Lost(String),
+    /// Its sandbox was ended from outside. The text is for its user.
+    #[error("{0}")]
+    Condemned(String),
     /// It didn't answer in time.
     #[error("the agent did not answer {call} within {seconds} s")]
     Deadline {
@@ -159,6 +162,13 @@ pub enum AgentCommand {
         request: u64,
         /// The chosen option, or none for `cancelled`.
         option_id: Option<String>,
+    },
+    /// Asks a waiting agent for a sign of life. Any answer is one; no event comes of it. A protocol that has nothing to ask answers at once.
+    Probe {
+        /// How long the agent may take.
+        deadline: Duration,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), AgentError>>,
     },
 }
 

@@ -5,14 +5,15 @@
 //! Stop: no new work, who waits is told → sessions end (`shutdown`), stock is destroyed → doors drain → all sandboxes are gone → telemetry is
 //! flushed by the caller. Each under a deadline.
 
+mod capacity;
 mod descriptors;
 mod engine;
 mod house;
 mod leftovers;
 mod program;
+mod reload;
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,16 +26,17 @@ use tracing::{info, warn};
 
 pub use engine::{Engine, Proven};
 pub use house::StartError;
+use reload::Reload;
+pub use reload::ReloadError;
 
 use crate::{
-    config::{Config, RuntimeChoice, Server},
+    config::{Changes, Config, Reloader, RuntimeChoice, Server},
     doors,
     gateway::ModelKey,
     identity::Authenticator,
-    ids::{TemplateName, UserId},
+    ids::UserId,
     limits::Limits,
-    pool::{Pool, sweep},
-    sandbox::lifecycle::Recipe,
+    pool::{Pools, PoolsParts},
     service::{self, Service},
     telemetry::{Metrics, labels::SandboxState},
 };
@@ -47,6 +49,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Extras {
     /// A token for this run only.
     pub dev_token: Option<(UserId, SecretString)>,
+    /// Where settings are read again. None: they can't be, as in a program that embeds the server.
+    pub settings: Option<Reloader>,
 }
 
 /// Where the app listens.
@@ -63,14 +67,15 @@ pub struct App {
     config: Arc<Config>,
     engine: Engine,
     service: Arc<Service>,
-    pools: BTreeMap<TemplateName, Arc<Pool>>,
+    pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
     limits: Arc<Limits>,
     addresses: Addresses,
     /// For users and for operators; taken when serving begins.
     listeners: Mutex<Option<(TcpListener, TcpListener)>>,
-    /// Ends warmers, sweep and housekeeping.
+    /// Ends housekeeping.
     background: CancellationToken,
+    reload: Arc<Reload>,
 }
 
 impl App {
@@ -107,20 +112,20 @@ impl App {
         }
         info!("one throw-away sandbox proved engine, mounts and link");
 
+        let capacity = capacity::of(&config, facts.memory_bytes);
+        capacity::warn_of_too_little(&config, capacity);
+        engine.census.set_capacity(capacity);
         let background = CancellationToken::new();
-        let pool = |recipe: &Recipe| {
-            let stop = background.child_token();
-            (recipe.name.clone(), Pool::start(recipe.clone(), &config.pool, &engine.census, &engine.starter, stop))
-        };
-        let pools: BTreeMap<_, _> = engine.recipes.iter().map(pool).collect();
-        sweep::spawn(
-            Arc::clone(&engine.runtime),
-            Arc::clone(&engine.census),
-            config.pool.sweep,
-            background.child_token(),
-        );
+        let pools = Pools::start(PoolsParts {
+            recipes: engine::identified(&*engine.runtime, engine.recipes.clone()).await,
+            settings: config.pool.clone(),
+            census: Arc::clone(&engine.census),
+            starter: Arc::clone(&engine.starter),
+            runtime: Arc::clone(&engine.runtime),
+            start_limit: config.runtime.start_limit,
+        });
         let service = Arc::new(Service::new(service::Parts {
-            pools: pools.clone(),
+            pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
             limits: Arc::clone(&limits),
             runtime: Arc::clone(&engine.runtime),
@@ -135,7 +140,15 @@ impl App {
         let listeners = Mutex::new(Some((users, operators)));
         let config = Arc::new(config);
         let authenticator = Arc::new(authenticator);
-        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background })
+        let reload = Arc::new(Reload {
+            source: tokio::sync::Mutex::new(extras.settings),
+            config: Arc::clone(&config),
+            pools: Arc::clone(&pools),
+            runtime: Arc::clone(&engine.runtime),
+            metrics: engine.metrics.clone(),
+            machine_bytes: facts.memory_bytes,
+        });
+        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background, reload })
     }
 
     /// Where it listens: with the ports that were really taken.
@@ -158,6 +171,14 @@ impl App {
     #[must_use]
     pub const fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    /// Reads the settings again, applies what can be applied at once, and says what is different.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing is applied.
+    pub async fn reload(&self) -> Result<Changes, ReloadError> {
+        self.reload.reload().await
     }
 
     /// Serves until `shutdown`, then stops in order. Serves once.
@@ -189,9 +210,7 @@ impl App {
         info!("stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
-        for pool in self.pools.values() {
-            pool.close();
-        }
+        self.pools.close();
         if timeout(STOP_DEADLINE, self.service.end_sessions()).await.is_err() {
             warn!("not all sessions ended in time");
         }
@@ -204,9 +223,10 @@ impl App {
 
     /// Renders the metrics; gauges are read at that moment.
     fn metrics_text(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
-        let (metrics, pools) = (self.engine.metrics.clone(), self.pools.clone());
+        let (metrics, pools) = (self.engine.metrics.clone(), Arc::clone(&self.pools));
         Arc::new(move || {
-            for (name, pool) in &pools {
+            for pool in pools.all() {
+                let name = pool.name();
                 let figures = pool.figures();
                 let counts = figures.counts;
                 metrics.set_sandboxes(name, SandboxState::Starting, counts.starting);

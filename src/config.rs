@@ -9,6 +9,8 @@ mod engine;
 mod fault;
 mod listeners;
 pub mod load;
+pub mod reload;
+mod secret;
 mod sources;
 pub mod template;
 mod tree;
@@ -16,17 +18,18 @@ mod users;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use engine::{Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
 pub use load::{Overrides, Sources, load};
+pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use users::{Auth, Limits, Model, Session, Token};
 
 /// All settings.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The listener for users.
@@ -56,7 +59,7 @@ pub struct Config {
 }
 
 /// Logs, traces, metrics.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// What to log, in `tracing`'s filter language. Default `info`.
@@ -72,7 +75,7 @@ impl Default for Telemetry {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line.

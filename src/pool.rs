@@ -1,49 +1,72 @@
-//! Stock, warmer and lease accounting for one template.
+//! Stock, warmer and lease accounting: one [`Pool`] per template, and one warmer for all of them.
 //!
 //! ```text
-//!  warmer ──start──► stock (ready, FIFO) ──take──► deadpool Object = Lease ──drop──► reaper
-//!    ▲                   ▲ waiters queue here             ▲ cap on leases, FIFO queue, deadline
-//!    └── census changed ─┘
+//!  warmer ──start──► stock (ready) ──take──► deadpool Object = Lease ──drop──► reaper
+//!    ▲                 ▲ fair line: FIFO within a user, in turns between users
+//!    └─ census changed ┘
 //! ```
 //!
-//! deadpool counts and queues; it doesn't create. Its manager only *takes* from the stock, which the warmer fills in the background,
-//! so a caller who hangs up at any await leaves nothing behind: a sandbox is either still in stock, or in the dropped future's
-//! hands, whose drop posts it to the reaper. A used sandbox never comes back: a lease ends by taking the object out of deadpool.
+//! What this holds, whatever fails, hangs, is slow or hangs up (each is a test in `tests/pool` or `pool::queue`):
 //!
-//! What this holds: a sandbox is in at most one lease, and never idle again after it; starting + ready + leased + ending of all templates
-//! together never exceeds the cap; every waiter ends, served or told why not.
+//! - A sandbox is in at most one lease, and once leased it is never idle again: a lease ends by ending its sandbox.
+//! - Starting + ready + leased + ending of all templates together never exceed the [`Capacity`](crate::sandbox::census::Capacity), neither in
+//!   number nor in memory, also by the engine's own list: an entry in the census begins before the container and ends after it.
+//! - Every container with our label is known to the census or being removed; nothing without our exact label is touched.
+//! - Every waiter ends: served, told why not, out of time, or gone. First come first served within a user, in turns between users.
+//! - A caller dropped at any await leaves nothing behind: a place in line, a promise, a sandbox just taken all give themselves back or end.
+//! - A lease is acknowledged only after its slot says on disk that it was leased.
+//! - All counts come from one state map, the census.
+//!
+//! deadpool counts the leases and owns what is leased; it doesn't create and, because it knows no users, it doesn't queue.
 
+pub mod control;
+pub mod demand;
 pub mod failures;
+pub mod figures;
+pub mod health;
 pub mod lease;
 pub mod manager;
+pub mod plan;
+pub mod pools;
+pub mod queue;
+pub mod sizing;
 pub mod stock;
 pub mod sweep;
 pub mod warmer;
+pub mod watch;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    cell::Cell,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use deadpool::managed::{PoolError, TimeoutType, Timeouts};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout};
 
+pub use control::{Mode, PoolFigures};
 pub use failures::{Failure, FailureKind};
+pub use figures::{Miss, Misses, Tally};
 pub use lease::{Lease, Leased};
+pub use pools::{Applied, Pools, PoolsParts};
+pub use stock::Refusal;
 
 use crate::{
     config,
-    ids::TemplateName,
+    ids::{TemplateName, UserId},
     sandbox::{
-        census::{Census, Counts},
-        lifecycle::{Recipe, Starter},
+        census::Census,
+        lifecycle::{Recipe, Sandbox},
     },
 };
-use manager::StockManager;
-use stock::Stock;
+use control::Control;
+use demand::Demand;
+use figures::{Figures, Open};
+use manager::{Handover, TAKEN};
+use stock::{Inventory, Stock};
+
+/// How long a start lets whoever has just been served go first, while nobody waits and something is left in stock.
+const COURTESY: Duration = Duration::from_millis(150);
 
 /// Why no sandbox could be leased.
 #[derive(Debug, thiserror::Error)]
@@ -63,111 +86,74 @@ pub enum LeaseError {
     /// Sandboxes can't be started at the moment.
     #[error("sandboxes can't be started: {}", .0.detail)]
     Failing(Failure),
-    /// The pool is closing.
-    #[error("the pool is closed")]
-    Closed,
+    /// The template serves nobody.
+    #[error("nobody is served: {0:?}")]
+    Refused(Refusal),
+    /// The lease could not be written down.
+    #[error("the lease could not be written down")]
+    NotWritten(#[source] io::Error),
 }
 
 /// The pool of one template.
 pub struct Pool {
-    recipe: Recipe,
-    settings: config::Pool,
-    target: usize,
-    inner: deadpool::managed::Pool<StockManager>,
-    stock: Arc<Stock>,
+    name: TemplateName,
+    inner: deadpool::managed::Pool<Handover>,
+    stock: Stock,
     census: Arc<Census>,
-    waiting: AtomicUsize,
-    hits: AtomicU64,
-    opens: AtomicU64,
-}
-
-/// A pool's figures at one moment.
-#[derive(Debug, Clone)]
-pub struct PoolFigures {
-    /// Sandboxes by state.
-    pub counts: Counts,
-    /// Opens that wait.
-    pub waiting: usize,
-    /// Warm sandboxes to keep.
-    pub target: usize,
-    /// Sandboxes in all, at most.
-    pub cap: usize,
-    /// Leases served from stock at once.
-    pub hits: u64,
-    /// Leases asked for.
-    pub opens: u64,
-    /// The last failures, newest first, however long ago.
-    pub failures: Vec<Failure>,
-    /// The newest failure, if no start has worked since.
-    pub failing: Option<Failure>,
-    /// Whether users hold, or are about to give back, all there may be of all templates.
-    pub full: bool,
-}
-
-/// Holds one place in the queue.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    figures: Figures,
+    /// A few lines at a time, never across an await.
+    control: Mutex<Control>,
+    /// Likewise.
+    demand: Mutex<Demand>,
+    /// Where the demand's time begins.
+    begun: Instant,
 }
 
 impl Pool {
-    /// Makes the pool and starts its warmer, which ends with `stop`.
-    #[must_use]
-    pub fn start(
-        recipe: Recipe,
-        settings: &config::Pool,
-        census: &Arc<Census>,
-        starter: &Arc<Starter>,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
-        let target = recipe.template.min_warm(settings);
-        let stock = Arc::new(Stock::new(Arc::clone(census)));
-        let inner = deadpool::managed::Pool::builder(StockManager::new(Arc::clone(&stock)))
+    /// An empty pool. The warmer of its [`Pools`] fills it.
+    fn new(recipe: Recipe, settings: &config::Pool, census: &Arc<Census>, start_limit: usize) -> Arc<Self> {
+        let inner = deadpool::managed::Pool::builder(Handover)
             .max_size(settings.cap)
-            .runtime(deadpool::Runtime::Tokio1)
             .build()
-            .expect("a runtime is given, which is all that can be missing");
-        warmer::spawn(warmer::Plan {
-            recipe: recipe.clone(),
-            settings: settings.clone(),
-            target,
-            stock: Arc::clone(&stock),
-            census: Arc::clone(census),
-            starter: Arc::clone(starter),
-            stop,
-        });
-        Arc::new(Self {
-            recipe,
-            settings: settings.clone(),
-            target,
+            .expect("neither hooks nor timeouts need anything that could be missing");
+        let pool = Self {
+            name: recipe.name.clone(),
             inner,
-            stock,
+            stock: Stock::new(Arc::clone(census)),
             census: Arc::clone(census),
-            waiting: AtomicUsize::new(0),
-            hits: AtomicU64::new(0),
-            opens: AtomicU64::new(0),
-        })
+            figures: Figures::default(),
+            control: Mutex::new(Control::new(recipe, settings)),
+            demand: Mutex::new(Demand::new(start_limit)),
+            begun: Instant::now(),
+        };
+        pool.tell_mode();
+        Arc::new(pool)
     }
 
-    /// Its template.
+    /// The template's name.
     #[must_use]
-    pub const fn recipe(&self) -> &Recipe {
-        &self.recipe
+    pub const fn name(&self) -> &TemplateName {
+        &self.name
+    }
+
+    /// What its sandboxes are made from now.
+    #[must_use]
+    pub fn recipe(&self) -> Recipe {
+        self.control().recipe.clone()
     }
 
     /// Leases a sandbox that is there, without waiting and without passing those who wait.
-    pub async fn lease_now(&self) -> Option<Leased> {
+    ///
+    /// # Errors
+    /// [`LeaseError::NotWritten`].
+    pub async fn lease_now(&self, user: &UserId) -> Result<Option<Leased>, LeaseError> {
         let asked = Instant::now();
-        if self.stock.is_empty() {
-            return None;
-        }
-        let object = self.inner.timeout_get(&deadlines(Duration::ZERO)).await.ok()?;
-        self.opens.fetch_add(1, Ordering::Relaxed);
-        self.hits.fetch_add(1, Ordering::Relaxed);
-        Some(Leased { lease: Lease::new(object), warm: true, wait: asked.elapsed() })
+        let Some(mut place) = self.stock.place_now(user) else { return Ok(None) };
+        let Some(sandbox) = place.take_now().await else { return Ok(None) };
+        self.note_demand();
+        let open = self.figures.open();
+        let leased = self.hand_over(sandbox).await.map(|lease| (lease, None));
+        count(open, asked, leased).map(Some)
     }
 
     /// Leases one sandbox, waiting up to `patience` for it (the configured time if none is given, which is also the longest).
@@ -175,67 +161,111 @@ impl Pool {
     ///
     /// # Errors
     /// [`LeaseError`] says which limit was met or why sandboxes don't start.
-    pub async fn lease(&self, patience: Option<Duration>) -> Result<Leased, LeaseError> {
-        let patience = patience.map_or(self.settings.queue_timeout, |asked| asked.min(self.settings.queue_timeout));
+    pub async fn lease(&self, user: &UserId, patience: Option<Duration>) -> Result<Leased, LeaseError> {
         let asked = Instant::now();
-        self.opens.fetch_add(1, Ordering::Relaxed);
-        let _place = self.queue_up()?;
-        // deadpool's two deadlines follow one another; ours is over both.
-        let object = match tokio::time::timeout(patience, self.inner.timeout_get(&deadlines(patience))).await {
-            Ok(Ok(object)) => object,
-            Ok(Err(PoolError::Backend(error))) => return Err(error),
-            Ok(Err(PoolError::Closed)) => return Err(LeaseError::Closed),
-            Err(_) | Ok(Err(PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle))) => {
-                // The caller waited for a start that keeps failing: that is the truth, not "all are taken".
-                let exhausted = LeaseError::Exhausted { waited: asked.elapsed() };
-                return Err(self.stock.failures().present().map_or(exhausted, LeaseError::Failing));
-            }
-            Ok(Err(error @ (PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)))) => {
-                unreachable!("a runtime is given and no hooks are: {error}")
-            }
-        };
-        Ok(Leased { lease: Lease::new(object), warm: false, wait: asked.elapsed() })
+        self.note_demand();
+        let open = self.figures.open();
+        let leased = self.wait(user, patience, asked).await;
+        count(open, asked, leased)
     }
 
-    /// The figures of this moment.
-    #[must_use]
-    pub fn figures(&self) -> PoolFigures {
-        PoolFigures {
-            counts: self.census.counts(&self.recipe.name),
-            waiting: self.waiting.load(Ordering::Relaxed),
-            target: self.target,
-            cap: self.settings.cap,
-            hits: self.hits.load(Ordering::Relaxed),
-            opens: self.opens.load(Ordering::Relaxed),
-            failures: self.stock.failures().last(),
-            failing: self.stock.failures().present(),
-            full: full(self.census.all(), self.settings.cap),
+    async fn wait(
+        &self,
+        user: &UserId,
+        patience: Option<Duration>,
+        asked: Instant,
+    ) -> Result<(Lease, Option<Miss>), LeaseError> {
+        let (longest, queue) = {
+            let control = self.control();
+            (control.settings.queue_timeout, control.settings.queue)
+        };
+        let patience = patience.map_or(longest, |asked| asked.min(longest));
+        let mut place = self.stock.place(user, queue)?;
+        let miss = if place.is_promised() { None } else { Some(self.miss()) };
+        match timeout(patience, place.take()).await {
+            Ok(sandbox) => Ok((self.hand_over(sandbox?).await?, miss)),
+            // The caller waited for a start that keeps failing: that is the truth, not "all are taken".
+            Err(_elapsed) => {
+                let exhausted = LeaseError::Exhausted { waited: asked.elapsed() };
+                Err(self.stock.failures().present().map_or(exhausted, LeaseError::Failing))
+            }
         }
     }
 
-    /// The template's name.
-    #[must_use]
-    pub const fn name(&self) -> &TemplateName {
-        &self.recipe.name
+    /// A lease turned out to need a new agent session: it counts as a miss.
+    pub fn needed_a_session(&self) {
+        self.figures.needed_a_session();
     }
 
-    /// Ends all waiting and hands the stock to the reaper.
-    pub fn close(&self) {
+    /// Ends all waiting and hands the stock to the reaper, for good.
+    fn close(&self) {
         self.inner.close();
-        self.stock.close();
+        self.stock.refuse(Some(Refusal::Closed));
     }
 
-    fn queue_up(&self) -> Result<Waiting<'_>, LeaseError> {
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Waiting(&self.waiting);
-        if waiting >= self.settings.queue { Err(LeaseError::QueueFull { waiting }) } else { Ok(place) }
+    async fn hand_over(&self, sandbox: Sandbox) -> Result<Lease, LeaseError> {
+        sandbox.slot().mark_leased().map_err(LeaseError::NotWritten)?;
+        let object = TAKEN.scope(Cell::new(Some(sandbox)), self.inner.get()).await;
+        // There is always a permit: deadpool has as many as the census has room.
+        let object = object.map_err(|error| {
+            tracing::debug!(%error, "a lease came too late");
+            LeaseError::Refused(Refusal::Closed)
+        })?;
+        let now = Instant::now();
+        self.figures.taken(now);
+        self.control().courtesy_until = now + COURTESY;
+        self.census.tell();
+        Ok(Lease::new(object))
+    }
+
+    fn miss(&self) -> Miss {
+        let control = self.control();
+        match () {
+            () if control.target == 0 => Miss::OverTarget,
+            () if control.replacing => Miss::TemplateChanged,
+            () => Miss::Empty,
+        }
+    }
+
+    fn inventory(&self, now: Instant) -> Inventory {
+        let generation = self.control().generation;
+        self.stock.inventory(generation, now)
+    }
+
+    fn note_demand(&self) {
+        self.demand().opened(self.begun.elapsed());
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn demand(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const fn full(all: Counts, cap: usize) -> bool {
-    all.total() - all.ready >= cap
+/// Counts how an open came out.
+fn count(
+    open: Open<'_>,
+    asked: Instant,
+    leased: Result<(Lease, Option<Miss>), LeaseError>,
+) -> Result<Leased, LeaseError> {
+    match leased {
+        Ok((lease, miss)) => {
+            let wait = asked.elapsed();
+            open.served(miss, wait);
+            Ok(Leased { lease, miss, wait })
+        }
+        Err(error) => {
+            open.refused();
+            Err(error)
+        }
+    }
 }
 
-const fn deadlines(patience: Duration) -> Timeouts {
-    Timeouts { wait: Some(patience), create: Some(patience), recycle: None }
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Pool").field("name", &self.name).finish_non_exhaustive()
+    }
 }

@@ -6,16 +6,20 @@
 
 mod command;
 pub mod docker;
+mod event;
 pub mod process;
 
 use std::fmt;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream::BoxStream};
 
 use crate::{
     ids::{Epoch, SlotId, TemplateName},
     sandbox::spec::SandboxSpec,
 };
+
+pub use self::event::{EngineEvent, EventKind};
 
 /// What kind of runtime this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +45,30 @@ pub struct Found {
     pub epoch: Epoch,
     /// Its template.
     pub template: TemplateName,
-    /// Whether it is running.
-    pub running: bool,
+    /// What it is doing.
+    pub state: BoxState,
+}
+
+/// What a box is doing, as the engine says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BoxState {
+    /// Made and not started, or its start failed.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen by somebody: nothing in it runs until it is thawed.
+    Paused,
+    /// It has ended, is being removed, or is in any state a sandbox of ours has no business in.
+    Ended,
+}
+
+/// What a box uses of its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// In use now, without the file cache that the kernel could give back at once: as `docker stats` counts.
+    pub used_bytes: u64,
+    /// The most it may use.
+    pub limit_bytes: u64,
 }
 
 /// What is known about the engine; for `check`, the log and `/readyz`.
@@ -50,6 +76,8 @@ pub struct Found {
 pub struct EngineFacts {
     /// Such as `Docker 20.10.24 (API 1.41)`.
     pub version: String,
+    /// The memory of the machine it runs on, if it says.
+    pub memory_bytes: Option<u64>,
     /// What it enforces and what it can't, a line each.
     pub notes: Vec<Note>,
 }
@@ -211,6 +239,23 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// The engine's trouble.
     async fn post_mortem(&self, _container: &ContainerId) -> Result<Option<PostMortem>, RuntimeError> {
+        Ok(None)
+    }
+
+    /// What happens to this instance's boxes from now on. Hints: what was missed, nobody says again; [`Runtime::list`] is the truth. The
+    /// stream ends when the connection does, and the caller asks for another. Unless a runtime says otherwise, nothing ever happens.
+    ///
+    /// # Errors
+    /// The engine can't be asked.
+    async fn events(&self) -> Result<BoxStream<'static, EngineEvent>, RuntimeError> {
+        Ok(futures_util::stream::pending().boxed())
+    }
+
+    /// What the box uses of its memory at this moment; None when it doesn't run, or the runtime can't tell.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    async fn memory(&self, _container: &ContainerId) -> Result<Option<Memory>, RuntimeError> {
         Ok(None)
     }
 }

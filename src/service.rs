@@ -28,9 +28,9 @@ use crate::{
     config,
     gateway::ModelKey,
     identity::Caller,
-    ids::{SessionId, TemplateName, UserId},
+    ids::{SessionId, UserId},
     limits::Limits,
-    pool::Pool,
+    pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
     session::{Registry, SessionHandle},
@@ -41,7 +41,7 @@ use crate::{
 /// What the service works with.
 pub struct Parts {
     /// One pool per template.
-    pub pools: BTreeMap<TemplateName, Arc<Pool>>,
+    pub pools: Arc<Pools>,
     /// Users' folders.
     pub workspaces: Arc<Workspaces>,
     /// Paces and quotas.
@@ -60,7 +60,7 @@ pub struct Parts {
 
 /// Every door calls this.
 pub struct Service {
-    pools: BTreeMap<TemplateName, Arc<Pool>>,
+    pools: Arc<Pools>,
     workspaces: Arc<Workspaces>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
@@ -80,7 +80,7 @@ pub struct Service {
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Service").field("templates", &self.pools.keys()).finish_non_exhaustive()
+        formatter.debug_struct("Service").finish_non_exhaustive()
     }
 }
 

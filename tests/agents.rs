@@ -220,3 +220,33 @@ async fn gemini_cli_boots_and_answers_help_without_a_model() {
     assert!(said.contains("Gemini CLI Help"), "{said}");
     assert!(matches!(end, AgentEvent::TurnEnded { stop_reason } if stop_reason == "end_turn"));
 }
+
+#[tokio::test]
+async fn gemini_cli_is_asked_whether_it_lives_and_serves_on() {
+    let home = tempfile::tempdir().expect("a folder");
+    let pipes = programs::start("docker", &["run", "--rm", "-i", "--network", "none", GEMINI], home.path());
+    let plan = BootPlan { workspace: "/tmp".to_owned(), ..plan() };
+    let booted = Acp::default().boot(pipes, plan.clone()).await;
+    let mut agent = Program(booted.expect("boots; the image is there after `make image`"));
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let start = Instant::now();
+        let (reply, answer) = oneshot::channel();
+        agent.send(AgentCommand::Probe { deadline: Duration::from_secs(10), reply }).await;
+        answer.await.expect("a reply").expect("it lives");
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("probe: median {:?}, slowest {:?}", times[25], times[49]);
+    // One that nobody waits for, and one that comes too late.
+    for deadline in [Duration::from_secs(10), Duration::from_nanos(1)] {
+        agent.send(AgentCommand::Probe { deadline, reply: oneshot::channel().0 }).await;
+    }
+    let (reply, opened) = oneshot::channel();
+    agent.send(AgentCommand::OpenSession { workspace: plan.workspace, reply }).await;
+    opened.await.expect("a reply").expect("opens");
+    agent.prompt("/help").await;
+    let (said, end) = agent.rest_of_turn().await;
+    assert!(said.contains("Gemini CLI Help"), "{said}");
+    assert!(matches!(end, AgentEvent::TurnEnded { stop_reason } if stop_reason == "end_turn"));
+}

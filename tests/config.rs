@@ -32,7 +32,7 @@ impl Given {
     }
 
     fn load(self) -> Result<Config, ConfigError> {
-        load(self.sources)
+        load(&self.sources)
     }
 
     fn config(self) -> Config {

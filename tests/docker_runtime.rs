@@ -6,17 +6,22 @@ mod docker_runtime {
     pub mod proxy;
 }
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use docker_runtime::{
     bench::{Bench, docker, until},
     proxy::{Proxy, Withhold},
 };
+use futures_util::StreamExt as _;
 use greenroom::{
     ids::SlotId,
-    runtime::{ContainerId, Runtime as _, RuntimeError},
+    runtime::{BoxState, ContainerId, EngineEvent, EventKind, Runtime as _, RuntimeError},
     sandbox::spec::{Limits, SandboxSpec},
 };
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn the_engine_applies_everything_that_was_asked() {
@@ -129,17 +134,24 @@ async fn a_container_is_listed_in_every_state() {
     let bench = Bench::new();
     let (created, running, ended) =
         (bench.spec("true").await, bench.spec("sleep 60").await, bench.spec("exit 7").await);
+    let paused = bench.spec("sleep 60").await;
     bench.runtime.create(&created).await.expect("made");
     bench.start(&running).await;
+    docker(&["pause", &bench.start(&paused).await.0]);
     let ended_container = bench.runtime.create(&ended).await.expect("made");
     let _may_have_ended_already = bench.runtime.start(&ended_container).await;
     until("it ends", || async {
         bench.runtime.post_mortem(&ended_container).await.ok().flatten().is_some_and(|end| end.exit_code == Some(7))
     })
     .await;
-    let mut found: Vec<(SlotId, bool)> =
-        bench.runtime.list().await.expect("listed").into_iter().map(|found| (found.slot, found.running)).collect();
-    let mut expected = vec![(created.slot, false), (running.slot, true), (ended.slot, false)];
+    let mut found: Vec<(SlotId, BoxState)> =
+        bench.runtime.list().await.expect("listed").into_iter().map(|found| (found.slot, found.state)).collect();
+    let mut expected = vec![
+        (created.slot, BoxState::Created),
+        (running.slot, BoxState::Running),
+        (paused.slot, BoxState::Paused),
+        (ended.slot, BoxState::Ended),
+    ];
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
@@ -182,6 +194,88 @@ async fn removing_is_a_success_however_often_and_in_whatever_state() {
     assert!(one.is_ok() && two.is_ok() && three.is_ok(), "{one:?} {two:?} {three:?}");
     assert!(bench.runtime.list().await.expect("listed").is_empty());
     assert!(bench.runtime.post_mortem(&running).await.expect("asked").is_none());
+
+    let paused = bench.start(&bench.spec("sleep 60").await).await;
+    docker(&["pause", &paused.0]);
+    bench.runtime.remove(&paused).await.expect("removed, frozen as it is");
+    assert!(bench.runtime.list().await.expect("listed").is_empty());
+}
+
+#[tokio::test]
+async fn what_happens_to_our_containers_is_told_in_moments_and_what_happens_to_others_is_not() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    let spec = bench.spec("sleep 60").await;
+    let container = bench.start(&spec).await;
+    let stranger = other.start(&other.spec("sleep 60").await).await;
+    let mut events = bench.runtime.events().await.expect("asked");
+    for id in [&stranger, &container] {
+        docker(&["pause", &id.0]);
+    }
+    let paused = Instant::now();
+    let mut next =
+        async || timeout(Duration::from_secs(20), events.next()).await.expect("in time").expect("the stream goes on");
+    let told = |kind| EngineEvent { slot: spec.slot.clone(), kind };
+    assert_eq!(next().await, told(EventKind::Paused));
+    assert!(paused.elapsed() < Duration::from_secs(1), "{:?}", paused.elapsed());
+    docker(&["unpause", &container.0]);
+    assert_eq!(next().await, told(EventKind::Resumed));
+    docker(&["rm", "--force", &stranger.0, &container.0]);
+    for kind in [EventKind::Signalled, EventKind::Died, EventKind::Removed] {
+        assert_eq!(next().await, told(kind));
+    }
+}
+
+#[tokio::test]
+async fn a_lack_of_memory_is_told_while_it_happens() {
+    let bench = Bench::new();
+    let mut spec = bench.spec("tail /dev/zero; sleep 60").await;
+    spec.limits = Limits { memory_mib: 24, tmp_mib: 4, home_mib: 4, ..spec.limits };
+    let mut events = bench.runtime.events().await.expect("asked");
+    bench.start(&spec).await;
+    let told = timeout(Duration::from_secs(20), events.next()).await.expect("in time");
+    assert_eq!(told, Some(EngineEvent { slot: spec.slot, kind: EventKind::OutOfMemory }));
+}
+
+#[tokio::test]
+async fn the_events_end_with_the_connection_and_an_engine_that_is_away_is_told() {
+    let bench = Bench::new();
+    let proxy = Proxy::start(bench.folder.path(), Withhold::Nothing).await;
+    let runtime = bench.runtime_at(&proxy.address(), |_| ());
+    let mut events = runtime.events().await.expect("asked");
+    let mut last = std::pin::pin!(events.next());
+    assert!(timeout(Duration::from_millis(100), &mut last).await.is_err(), "nothing happens yet");
+    proxy.stop().await;
+    assert_eq!(timeout(Duration::from_secs(5), last).await.expect("at once"), None);
+    assert!(matches!(runtime.events().await, Err(RuntimeError::Unreachable { .. })));
+}
+
+#[tokio::test]
+async fn the_memory_in_use_is_told_in_milliseconds_whether_running_or_paused() {
+    const MIB: u64 = 1024 * 1024;
+    let bench = Bench::new();
+    // What is in a tmpfs counts, and can't be taken for file cache.
+    let spec = bench.spec("head -c 12582912 /dev/zero >/tmp/file; echo >/sandbox/told; sleep 60").await;
+    let container = bench.runtime.create(&spec).await.expect("made");
+    assert_eq!(bench.runtime.memory(&container).await.expect("asked"), None, "it doesn't run");
+    bench.runtime.start(&container).await.expect("started");
+    bench.wait_told(&spec).await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let start = Instant::now();
+        let memory = bench.runtime.memory(&container).await.expect("asked").expect("it runs");
+        times.push(start.elapsed());
+        assert_eq!(memory.limit_bytes, spec.limits.memory_mib * MIB);
+        assert!((12 * MIB..24 * MIB).contains(&memory.used_bytes), "{memory:?}");
+    }
+    times.sort();
+    println!("memory: median {:?}, slowest {:?}", times[10], times[19]);
+    assert!(times[10] < Duration::from_millis(500), "{times:?}");
+    docker(&["pause", &container.0]);
+    assert!(bench.runtime.memory(&container).await.expect("asked").is_some());
+    bench.runtime.remove(&container).await.expect("removed");
+    assert_eq!(bench.runtime.memory(&container).await.expect("asked"), None, "it is gone");
+    let facts = bench.runtime.engine().await.expect("asked");
+    assert!(facts.memory_bytes.is_some_and(|bytes| bytes > 512 * MIB), "{facts:?}");
 }
 
 #[tokio::test]

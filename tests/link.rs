@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use greenroom::{
     sandbox::{
-        link::{Link, LinkConfig, LinkError, LinkListener},
+        link::{Link, LinkConfig, LinkError, LinkListener, PingError},
         pipes::{AgentExit, AgentPipes, FromAgent, Stream},
     },
     supervisor::probe::ProbeReport,
@@ -129,7 +129,7 @@ async fn read_all(pipes: &mut AgentPipes) -> (Vec<u8>, Vec<u8>, AgentExit) {
             FromAgent::Chunk { stream: Stream::Stdout, bytes, .. } => stdout.extend_from_slice(&bytes),
             FromAgent::Chunk { stream: Stream::Stderr, bytes, .. } => stderr.extend_from_slice(&bytes),
             FromAgent::Exited(exit) => return (stdout, stderr, exit),
-            FromAgent::Lost(why) => panic!("lost: {why}"),
+            FromAgent::Lost(why) | FromAgent::Condemned(why) => panic!("lost: {why}"),
         }
     }
 }
@@ -236,7 +236,7 @@ async fn a_server_that_is_replaced_in_the_middle_of_a_burst_loses_and_doubles_no
                     pipes.done_with.send(acknowledged).unwrap();
                 }
                 FromAgent::Exited(exit) => break 'servers exit,
-                FromAgent::Lost(why) => panic!("lost: {why}"),
+                FromAgent::Lost(why) | FromAgent::Condemned(why) => panic!("lost: {why}"),
             }
             if servers < 8 && count == 10 {
                 break;
@@ -416,4 +416,24 @@ async fn the_probe_reports_one_line_and_ends_with_its_input() {
 fn a_socket_path_the_kernel_can_not_take_is_told() {
     let path = PathBuf::from(format!("/tmp/{}/link.sock", "x".repeat(100)));
     assert!(matches!(LinkListener::bind(&path), Err(LinkError::PathTooLong { length: 115, max: 107, .. })));
+}
+
+#[tokio::test]
+async fn a_ping_takes_less_than_a_moment_and_a_stopped_supervisor_gives_none() {
+    let sandbox = Sandbox::shell(&[], "exec sleep 60");
+    let (link, _pipes) = sandbox.link().await;
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        times.push(link.ping(PATIENCE).await.unwrap());
+    }
+    times.sort();
+    // On a quiet machine half of them take some 100 µs; this one may be busy.
+    println!("ping: median {:?}, 99 of 100 within {:?}", times[100], times[197]);
+    assert!(times[100] < Duration::from_millis(5), "{:?}", times[100]);
+
+    let pid = Pid::from_raw(sandbox.pid()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    assert!(matches!(link.ping(Duration::from_millis(100)).await, Err(PingError::Silent { .. })));
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(link.ping(PATIENCE).await.is_ok(), "it was only stopped");
 }

@@ -1,14 +1,21 @@
 //! The whole door with a real service that has nothing to lease: what can be asked, and what those learn who ask for what isn't theirs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use greenroom::{
     config::{self, Config},
     doors::rest,
+    gateway::Gateway,
     identity::Authenticator,
-    ids::UserId,
+    ids::{Epoch, UserId},
     limits::Limits,
-    runtime::process::Process,
+    pool::{Pools, PoolsParts},
+    runtime::{Runtime, process::Process},
+    sandbox::{
+        census::{Capacity, Census},
+        lifecycle::{Reaper, Starter, start::StarterParts},
+        slot::Slots,
+    },
     service::{Parts, Service},
     telemetry::Metrics,
     workspace::Workspaces,
@@ -20,6 +27,7 @@ use poem::{
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 const TOKEN: &str = "test-token-0123456789";
 
@@ -30,12 +38,35 @@ struct House {
     door: BoxEndpoint<'static>,
 }
 
+/// Nothing to lease: there are no templates.
+fn no_pools(state_dir: &Path) -> Arc<Pools> {
+    let runtime: Arc<dyn Runtime> = Arc::new(Process::new());
+    let starter = Starter::new(StarterParts {
+        runtime: Arc::clone(&runtime),
+        gateway: Gateway::new(Metrics::default()).expect("a gateway without slots"),
+        slots: Slots::open(state_dir, runtime.owner()).expect("the folder is writable"),
+        epoch: Epoch::random(),
+        supervisor: "/nowhere".into(),
+        settings: config::Sandbox::default(),
+        reaper: Reaper::spawn(Arc::clone(&runtime), CancellationToken::new()),
+        metrics: Metrics::default(),
+    });
+    Pools::start(PoolsParts {
+        recipes: Vec::new(),
+        settings: config::Pool::default(),
+        census: Census::new(Capacity { sandboxes: 1, memory_mib: 1 }),
+        starter: Arc::new(starter),
+        runtime,
+        start_limit: 1,
+    })
+}
+
 fn house() -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let state = config::State { dir: folder.path().to_owned() };
     let limits = Limits::new(&config::Limits::default()).expect("the defaults are good");
     let service = Service::new(Parts {
-        pools: BTreeMap::new(),
+        pools: no_pools(&state.dir),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
         limits: Arc::new(limits),
         runtime: Arc::new(Process::new()),

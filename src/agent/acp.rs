@@ -22,6 +22,7 @@ mod call;
 mod message;
 mod peer;
 mod permission;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod update;

@@ -84,6 +84,7 @@ impl Reader {
                 Some(FromAgent::Chunk { seq, stream, bytes }) => self.chunk = Some((seq, stream, bytes)),
                 Some(FromAgent::Exited(exit)) => self.end = Some(AgentError::Exited(exit)),
                 Some(FromAgent::Lost(why)) => self.end = Some(AgentError::Lost(why)),
+                Some(FromAgent::Condemned(why)) => self.end = Some(AgentError::Condemned(why)),
                 None => self.end = Some(AgentError::Lost("its pipes were closed".to_owned())),
             }
         }

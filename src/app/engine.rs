@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -17,7 +18,7 @@ use crate::{
     ids::{Epoch, SlotId, TemplateName},
     runtime::{EngineFacts, Runtime, docker::Docker, process::Process},
     sandbox::{
-        census::Census,
+        census::{Admission, Capacity, Census, Generation},
         lifecycle::{Reaper, Recipe, Starter, prove::Proof, start::StarterParts},
         slot::Slots,
         verdict::{self, Expectations, Row},
@@ -69,11 +70,11 @@ impl Engine {
             epoch: Epoch::random(),
             supervisor,
             settings: config.sandbox.clone(),
-            start_limit: config.runtime.start_limit,
             reaper: reaper.clone(),
             metrics: metrics.clone(),
         }));
-        let census = Census::new(config.pool.cap);
+        // How much memory there is, only the engine knows, which may be away at this moment.
+        let census = Census::new(Capacity { sandboxes: config.pool.cap, memory_mib: u64::MAX });
         let metrics = metrics.clone();
         Ok(Self { runtime, starter, recipes, census, slots, reaper, workspaces, house, reaper_stop, metrics })
     }
@@ -104,7 +105,13 @@ impl Engine {
             match self.runtime.resolve_image(&recipe.template.image).await {
                 Ok(_) => {
                     let slot = SlotId::random();
-                    let entry = self.census.admit(&recipe.name, &slot).ok_or_else(no_room)?;
+                    let admission = Admission {
+                        slot: slot.clone(),
+                        template: recipe.name.clone(),
+                        generation: Generation::default(),
+                        memory_mib: recipe.template.limits.memory_mib,
+                    };
+                    let entry = self.census.admit(admission).ok_or_else(no_room)?;
                     let proof = self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof)?;
                     let expected = Expectations {
                         kind: self.runtime.kind(),
@@ -129,8 +136,17 @@ impl Engine {
     }
 }
 
+/// The recipes with the ids their images have now; an image that isn't there, or an engine that is away, leaves none.
+pub(super) async fn identified(runtime: &dyn Runtime, recipes: Vec<Recipe>) -> Vec<Recipe> {
+    let identify = |mut recipe: Recipe| async {
+        recipe.image_id = runtime.resolve_image(&recipe.template.image).await.ok();
+        recipe
+    };
+    join_all(recipes.into_iter().map(identify)).await
+}
+
 /// Compiles all templates.
-fn compile(config: &Config, metrics: &Metrics) -> Result<Vec<Recipe>, StartError> {
+pub(super) fn compile(config: &Config, metrics: &Metrics) -> Result<Vec<Recipe>, StartError> {
     let agents = TaskTracker::new();
     let recipe = |(name, template): (&String, &Template)| {
         let name =

@@ -16,7 +16,7 @@ use crate::{
     app::Engine,
     config::Config,
     ids::Epoch,
-    runtime::{Runtime, RuntimeKind},
+    runtime::{BoxState, Runtime, RuntimeKind},
     sandbox::verdict::{self, Row, Verdict},
     telemetry::Metrics,
 };
@@ -116,7 +116,7 @@ async fn clear_former(runtime: &dyn Runtime) {
     if runtime.kind() == RuntimeKind::Process {
         return;
     }
-    for found in runtime.list().await.unwrap_or_default().into_iter().filter(|found| !found.running) {
+    for found in runtime.list().await.unwrap_or_default().into_iter().filter(|found| found.state != BoxState::Running) {
         let _left_for_the_next_check = runtime.remove(&found.container).await;
     }
 }

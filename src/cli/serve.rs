@@ -1,7 +1,8 @@
 //! `greenroom serve`: settings, telemetry, the app, signals.
 //!
 //! The first SIGTERM or SIGINT lets the app finish what is under way, within its deadlines; the second ends the process at once (what it
-//! leaves on the engine is destroyed at the next start).
+//! leaves on the engine is destroyed at the next start). SIGHUP reads the settings again, but under `--dev`: there it means that the
+//! terminal is gone, and stops the app.
 
 mod dev;
 mod signals;
@@ -11,13 +12,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::Args;
 use tokio::pin;
 
+use self::signals::Signals;
 use super::{
     block_on,
     settings::{SettingsArgs, environment},
 };
 use crate::{
     app::{App, Extras},
-    config::{self, Config, Overrides, Sources},
+    config::{Overrides, Reloader, Sources},
     telemetry::{self, Metrics},
 };
 
@@ -44,8 +46,8 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let env = environment();
     let dev = args.dev;
-    let config = config::load(args.sources(env.clone()))?;
-    block_on(serve(config, env, dev))
+    let settings = Reloader::load(args.sources(env.clone()))?;
+    block_on(serve(settings, env, dev))
 }
 
 impl ServeArgs {
@@ -61,18 +63,22 @@ impl ServeArgs {
     }
 }
 
-async fn serve(mut config: Config, env: BTreeMap<String, String>, dev: bool) -> anyhow::Result<()> {
+async fn serve(settings: Reloader, env: BTreeMap<String, String>, dev: bool) -> anyhow::Result<()> {
+    let mut config = settings.running().clone();
     let telemetry = telemetry::init(&config.telemetry, &env)?;
     let result = async {
-        let signals = signals::listen()?;
+        let mut signals = signals::listen(dev)?;
         let dev = if dev { Some(dev::Dev::prepare(&mut config).await?) } else { None };
-        let extras = Extras { dev_token: dev.as_ref().map(dev::Dev::token) };
+        let extras = Extras { dev_token: dev.as_ref().map(dev::Dev::token), settings: Some(settings) };
         let app = App::build(config, Metrics::default(), extras).await?;
 
         let serving = app.run(signals.stop());
         pin!(serving);
         let result = match &dev {
-            None => serving.await,
+            None => tokio::select! {
+                result = &mut serving => result,
+                () = reload_on(&mut signals, &app) => serving.await,
+            },
             Some(dev) => tokio::select! {
                 result = &mut serving => result,
                 () = dev.invite(&app) => serving.await,
@@ -88,6 +94,15 @@ async fn serve(mut config: Config, env: BTreeMap<String, String>, dev: bool) -> 
     result
 }
 
+/// Reads the settings again at each SIGHUP. What comes of it is in the log: nobody waits for an answer.
+async fn reload_on(signals: &mut Signals, app: &App) {
+    while signals.hung_up().await {
+        if let Err(error) = app.reload().await {
+            tracing::error!(%error, "settings are not reloaded; those in effect stay so");
+        }
+    }
+}
+
 /// The state folder of somebody who tries it out.
 fn own_state_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     let set = |name: &str| env.get(name).filter(|value| value.starts_with('/')).map(PathBuf::from);
@@ -97,6 +112,11 @@ fn own_state_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, LogFormat};
+
+    fn load(sources: Sources) -> Config {
+        crate::config::load(&sources).expect("good settings")
+    }
 
     fn args(dev: bool) -> ServeArgs {
         let settings = SettingsArgs { config: None, state_dir: None };
@@ -109,20 +129,20 @@ mod tests {
 
     #[test]
     fn trying_out_uses_a_state_folder_of_ones_own_and_logs_for_people() {
-        let config = config::load(args(true).sources(env(&[("HOME", "/home/ada")]))).expect("good settings");
+        let config = load(args(true).sources(env(&[("HOME", "/home/ada")])));
         assert_eq!(config.state.dir, PathBuf::from("/home/ada/.local/state/greenroom"));
-        assert_eq!(config.telemetry.format, config::LogFormat::Text);
+        assert_eq!(config.telemetry.format, LogFormat::Text);
         assert_eq!((config.server.address.port(), config.pool.size), (1, 2));
         let xdg = env(&[("HOME", "/home/ada"), ("XDG_STATE_HOME", "/s"), ("GREENROOM__TELEMETRY__FORMAT", "json")]);
-        let config = config::load(args(true).sources(xdg)).expect("good settings");
+        let config = load(args(true).sources(xdg));
         assert_eq!(config.state.dir, PathBuf::from("/s/greenroom"));
-        assert_eq!(config.telemetry.format, config::LogFormat::Json);
+        assert_eq!(config.telemetry.format, LogFormat::Json);
     }
 
     #[test]
     fn a_server_to_keep_has_none_of_it() {
-        let config = config::load(args(false).sources(env(&[("HOME", "/home/ada")]))).expect("good settings");
+        let config = load(args(false).sources(env(&[("HOME", "/home/ada")])));
         assert_eq!(config.state.dir, PathBuf::from("/var/lib/greenroom"));
-        assert_eq!(config.telemetry.format, config::LogFormat::Json);
+        assert_eq!(config.telemetry.format, LogFormat::Json);
     }
 }

@@ -23,7 +23,7 @@ impl SettingsArgs {
     /// # Errors
     /// All faults of the settings.
     pub fn load(self) -> Result<Config, ConfigError> {
-        config::load(self.sources())
+        config::load(&self.sources())
     }
 
     /// The sources these arguments name.

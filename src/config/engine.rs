@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where things are kept on disk.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
     /// The state folder: slots, workspaces, keys. One file system, which the engine sees under the same path.
@@ -20,7 +20,7 @@ impl Default for State {
 }
 
 /// Which runtime.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeChoice {
     /// Containers.
@@ -31,7 +31,7 @@ pub enum RuntimeChoice {
 }
 
 /// The engine.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// `docker` (also Podman) or `process`. Default `docker`.
@@ -73,7 +73,7 @@ impl Default for Runtime {
 }
 
 /// All sandboxes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sandbox {
     /// The supervisor's program. Default: `greenroom-supervisor` beside the server's own.
@@ -108,7 +108,7 @@ impl Default for Sandbox {
 }
 
 /// All pools.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
     /// `min_warm` of templates that don't say otherwise. Default 4. `POOL_SIZE`, `--pool-size`.

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Where settings come from. Later fields win over earlier ones.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// Defaults of a mode (such as `--dev`) instead of ours: dotted key and value. Everything else wins over them.
     pub presets: Vec<(&'static str, String)>,
@@ -48,9 +48,9 @@ pub struct Overrides {
 ///
 /// # Errors
 /// All faults found, each with its key and place; no text holds a value, so none holds a secret.
-pub fn load(sources: Sources) -> Result<Config, ConfigError> {
+pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut faults = Vec::new();
-    let mut tree = gather(&sources, &mut faults);
+    let mut tree = gather(sources, &mut faults);
     let findings = RefCell::new(Findings::default());
     let config = decode::<Config>(&mut tree, &findings);
     let mut faults: BTreeSet<Fault> = faults.into_iter().chain(findings.into_inner().faults).collect();

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Pool;
 use crate::sandbox::spec::Limits;
 
 /// The recipe of one kind of sandbox.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Template {
     /// The image, as a name the engine has. Default `greenroom/gemini:latest`; `GEMINI_IMAGE`, `--image` set it for `gemini`.
@@ -65,10 +65,17 @@ impl Template {
     pub fn max_warm(&self, pool: &Pool) -> usize {
         self.max_warm.unwrap_or_else(|| self.min_warm(pool).saturating_mul(2))
     }
+
+    /// Whether sandboxes made from both are alike: everything but how many are kept warm.
+    #[must_use]
+    pub fn same_recipe(&self, other: &Self) -> bool {
+        let recipe = |template: &Self| Self { min_warm: None, max_warm: None, ..template.clone() };
+        recipe(self) == recipe(other)
+    }
 }
 
 /// How an agent talks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// The Agent Client Protocol: newline-delimited JSON-RPC.
@@ -79,7 +86,7 @@ pub enum Protocol {
 }
 
 /// The model API an agent may reach through the gateway.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelApi {
     /// Scheme and host, such as `https://generativelanguage.googleapis.com`.

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use super::secret;
 
 /// Sessions and turns.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Session {
     /// A session without a turn or an open permission ends after this long. Default 30 min.
@@ -50,7 +52,7 @@ impl Default for Session {
 }
 
 /// Who may come in.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// Bearer tokens, beside those made with `greenroom keys create`.
@@ -58,17 +60,18 @@ pub struct Auth {
 }
 
 /// One bearer token.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     /// The user it names.
     pub user: crate::ids::UserId,
     /// The token itself, at least 16 characters.
+    #[serde(serialize_with = "secret::digest")]
     pub token: SecretString,
 }
 
 /// How fast and how much, per user.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Opens per minute. Default 60; 429 past it.
@@ -102,10 +105,11 @@ impl Default for Limits {
 }
 
 /// The model API's key when the caller brings none.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
     /// The key. Usually by `GEMINI_API_KEY`.
+    #[serde(serialize_with = "secret::digest_of_any")]
     pub api_key: Option<SecretString>,
     /// Replaces the base URL of every template's model API; for the stub and for tests.
     pub base_url: Option<String>,

@@ -1,7 +1,8 @@
 //! A pool's memory of failed starts: what `/v1/pools` shows, and whether callers should still wait.
 //!
 //! After [`PATIENCE`] failures in a row callers with nothing in stock are told so at once instead of waiting out their deadline, until the
-//! warmer's pause is over and the next try begins.
+//! warmer's pause is over and the next try begins. However short the pauses are set, at most [`PER_MINUTE`] starts fail in a minute: an engine
+//! has better things to do.
 
 use std::{
     collections::VecDeque,
@@ -16,6 +17,9 @@ use tokio::{sync::watch, time::Instant};
 const PATIENCE: u32 = 2;
 /// Failures that are remembered for `/v1/pools`.
 const REMEMBERED: usize = 5;
+/// Starts that may fail in a minute.
+pub const PER_MINUTE: usize = 10;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What kind of trouble keeps sandboxes from starting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,8 @@ impl Failure {
 struct Memory {
     last: VecDeque<Failure>,
     in_a_row: u32,
+    /// When the last [`PER_MINUTE`] failed, oldest first.
+    recent: VecDeque<Instant>,
 }
 
 /// Failed starts of one pool.
@@ -83,6 +89,19 @@ impl Failures {
         let hopeless = memory.in_a_row >= PATIENCE;
         drop(memory);
         self.hopeless.send_replace(hopeless);
+    }
+
+    /// A start fails now: when the next one may begin so that not too many fail in a minute.
+    pub fn next_slot(&self, now: Instant) -> Instant {
+        let mut memory = self.memory();
+        if memory.recent.len() >= PER_MINUTE {
+            memory.recent.pop_front();
+        }
+        memory.recent.push_back(now);
+        match memory.recent.front() {
+            Some(oldest) if memory.recent.len() >= PER_MINUTE => *oldest + MINUTE,
+            _ => now,
+        }
     }
 
     /// A start worked.
@@ -162,6 +181,18 @@ mod tests {
         failures.over();
         assert!(failures.present().is_none());
         assert_eq!(failures.last().len(), 2);
+    }
+
+    #[test]
+    fn ten_starts_fail_in_a_minute_and_no_more() {
+        let (failures, start) = (Failures::default(), Instant::now());
+        let mut now = start;
+        let mut in_the_first_minute = 0;
+        while now < start + MINUTE {
+            in_the_first_minute += 1;
+            now = failures.next_slot(now).max(now + Duration::from_millis(1));
+        }
+        assert_eq!(in_the_first_minute, PER_MINUTE);
     }
 
     /// Waiters once held the channel's lock while they asked for the memory's, and the warmer the other way round.

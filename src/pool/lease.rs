@@ -8,25 +8,25 @@ use std::{
 
 use deadpool::managed::Object;
 
-use super::manager::StockManager;
+use super::{figures::Miss, manager::Handover};
 use crate::sandbox::lifecycle::Sandbox;
 
 /// One user's exclusive hold on one sandbox. Dropping it ends the sandbox.
-pub struct Lease(Option<Object<StockManager>>);
+pub struct Lease(Option<Object<Handover>>);
 
 /// A lease and how it came about.
 #[derive(Debug)]
 pub struct Leased {
     /// The hold.
     pub lease: Lease,
-    /// Whether a ready sandbox was waiting.
-    pub warm: bool,
+    /// Why no ready sandbox was waiting; none: one was.
+    pub miss: Option<Miss>,
     /// How long it took to get it.
     pub wait: Duration,
 }
 
 impl Lease {
-    pub(super) const fn new(object: Object<StockManager>) -> Self {
+    pub(super) const fn new(object: Object<Handover>) -> Self {
         Self(Some(object))
     }
 }

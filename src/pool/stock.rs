@@ -1,23 +1,89 @@
-//! The stock: warm sandboxes that wait, oldest first, and the callers who wait for one, first come first served.
+//! The stock: warm sandboxes that wait, oldest first, and the callers who wait for one.
+//!
+//! ```text
+//!   put ──► shelf: [sandbox, sandbox, …]      line: ada 1 ─ bob 1 ─ ada 2 ─ …
+//!                        │                            │ whose turn it is
+//!                        └────── promised to ─────────┘──► take (checked) ──► lease
+//! ```
+//!
+//! Whose turn it is gets a promise: as many sandboxes stay on the shelf as were promised. A caller who hangs up before taking gives the promise
+//! back, and the next in line has it; one who hangs up after taking drops the sandbox, which ends it. A sandbox whose agent died or whose
+//! supervisor doesn't answer is never handed out: whoever met it takes the next one, or goes back to the head of the line.
+
+mod place;
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+pub use place::Place;
+
+use super::{LeaseError, failures::Failures, queue::Queue};
+use crate::{
+    ids::{SlotId, UserId},
+    sandbox::{
+        census::{Census, Generation},
+        lifecycle::Sandbox,
     },
 };
 
-use tokio::sync::Semaphore;
-use tracing::warn;
+/// Why nobody is served from this stock, whatever is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The server stops.
+    Closed,
+    /// An operator drains the template.
+    Draining,
+    /// An operator holds back new sandboxes: what is in stock is served, and nobody waits.
+    Paused,
+    /// One sandbox of this template may use more memory than all together: none can be made.
+    TooBig,
+}
 
-use super::{LeaseError, failures::Failures};
-use crate::sandbox::{census::Census, lifecycle::Sandbox};
+impl Refusal {
+    /// Whether nobody gets even what is in stock.
+    const fn bars_all(self) -> bool {
+        matches!(self, Self::Closed | Self::Draining)
+    }
+}
+
+#[derive(Debug)]
+struct Shelved {
+    sandbox: Sandbox,
+    generation: Generation,
+    too_old: Instant,
+}
+
+impl Shelved {
+    fn is_stale(&self, generation: Generation, now: Instant) -> bool {
+        self.generation != generation || self.too_old <= now
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shelf {
-    ready: VecDeque<Sandbox>,
-    closed: bool,
+    ready: VecDeque<Shelved>,
+    line: Queue<oneshot::Sender<()>>,
+    /// Sandboxes on the shelf that somebody may take.
+    promised: usize,
+}
+
+/// What is in stock, and who waits for it; promised ones aren't counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Made as the template is now.
+    pub fresh: usize,
+    /// Made before it changed, or too old.
+    pub stale: usize,
+    /// Callers in line.
+    pub waiting: usize,
 }
 
 /// Warm sandboxes and those who wait for them.
@@ -25,95 +91,101 @@ struct Shelf {
 pub struct Stock {
     /// A few lines at a time, never across an await.
     shelf: Mutex<Shelf>,
-    /// One permit per sandbox on the shelf; its queue is the queue of waiters.
-    ready: Semaphore,
-    waiting: AtomicUsize,
+    refusal: watch::Sender<Option<Refusal>>,
     failures: Failures,
     census: Arc<Census>,
-}
-
-/// Counts a waiter in, for as long as it lives.
-struct Waiter<'a>(&'a Stock);
-
-impl<'a> Waiter<'a> {
-    fn new(stock: &'a Stock) -> Self {
-        stock.waiting.fetch_add(1, Ordering::Relaxed);
-        stock.census.tell();
-        Self(stock)
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Stock {
     /// An empty stock.
     #[must_use]
     pub fn new(census: Arc<Census>) -> Self {
-        Self {
-            shelf: Mutex::default(),
-            ready: Semaphore::new(0),
-            waiting: AtomicUsize::new(0),
-            failures: Failures::default(),
-            census,
-        }
+        let (shelf, failures) = (Mutex::default(), Failures::default());
+        Self { shelf, refusal: watch::Sender::new(None), failures, census }
     }
 
-    /// Whether none waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.shelf().ready.is_empty()
-    }
-
-    /// Callers that wait for a sandbox.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Adds a sandbox. A closed stock drops it.
-    pub fn put(&self, sandbox: Sandbox) {
+    /// Adds a sandbox, which is replaced at `too_old`. A stock that is closed or drained drops it.
+    pub fn put(&self, sandbox: Sandbox, generation: Generation, too_old: Instant) {
         self.failures.over();
         let mut shelf = self.shelf();
-        if !shelf.closed {
-            shelf.ready.push_back(sandbox);
-            self.ready.add_permits(1);
-        }
+        let unwanted = if self.bars_all() {
+            Some(sandbox)
+        } else {
+            shelf.ready.push_back(Shelved { sandbox, generation, too_old });
+            shelf.promise();
+            None
+        };
         drop(shelf);
+        drop(unwanted);
         self.census.tell();
     }
 
-    /// Takes the oldest sandbox whose agent is alive, waiting for one if need be. There is no await between the taking and the
-    /// return: a caller who hangs up either never had it or drops it, which ends it.
+    /// A place for this user, if a sandbox is there that nobody else waits for.
+    pub fn place_now(&self, user: &UserId) -> Option<Place<'_>> {
+        let mut shelf = self.shelf();
+        if self.bars_all() || !shelf.line.is_empty() || shelf.ready.len() <= shelf.promised {
+            return None;
+        }
+        shelf.promised += 1;
+        Some(Place::promised(self, user))
+    }
+
+    /// A place for this user at the end of the line, which has room for `limit`; with a promise already, if one can be given at once.
     ///
     /// # Errors
-    /// [`LeaseError::Failing`] when starts keep failing, [`LeaseError::Closed`].
-    pub async fn take(&self) -> Result<Sandbox, LeaseError> {
-        let mut waiter = None;
-        loop {
-            let permit = match self.ready.try_acquire() {
-                Ok(permit) => permit,
-                Err(_) => {
-                    waiter.get_or_insert_with(|| Waiter::new(self));
-                    tokio::select! {
-                        biased;
-                        permit = self.ready.acquire() => permit.map_err(|_| LeaseError::Closed)?,
-                        failure = self.failures.hopeless() => return Err(LeaseError::Failing(failure)),
-                    }
-                }
-            };
-            permit.forget();
-            // Nothing there: the stock's check took out a dead one whose permit was already on its way to us.
-            let Some(mut sandbox) = self.shelf().ready.pop_front() else { continue };
-            self.census.tell();
-            match sandbox.check() {
-                Ok(()) => return Ok(sandbox),
-                Err(error) => warn!(%error, "a warm sandbox died in stock"),
-            }
+    /// [`LeaseError::QueueFull`], [`LeaseError::Refused`].
+    pub fn place(&self, user: &UserId, limit: usize) -> Result<Place<'_>, LeaseError> {
+        if let Some(place) = self.place_now(user) {
+            return Ok(place);
         }
+        if let Some(refusal) = self.refused() {
+            return Err(LeaseError::Refused(refusal));
+        }
+        let (wake, woken) = oneshot::channel();
+        let mut shelf = self.shelf();
+        let waiting = shelf.line.len();
+        if waiting >= limit {
+            return Err(LeaseError::QueueFull { waiting });
+        }
+        let ticket = shelf.line.join(user, wake);
+        shelf.promise();
+        drop(shelf);
+        self.census.tell();
+        Ok(Place::in_line(self, user, ticket, woken))
+    }
+
+    /// What there is, with `generation` being the present one.
+    #[must_use]
+    pub fn inventory(&self, generation: Generation, now: Instant) -> Inventory {
+        let shelf = self.shelf();
+        let stale = shelf.ready.iter().skip(shelf.promised).filter(|one| one.is_stale(generation, now)).count();
+        let free = shelf.ready.len().saturating_sub(shelf.promised);
+        Inventory { fresh: free - stale, stale, waiting: shelf.line.len() }
+    }
+
+    /// Ends one that waits: a stale one, or else the oldest one. False if there is none that isn't promised.
+    pub fn retire(&self, generation: Generation, now: Instant) -> bool {
+        let mut shelf = self.shelf();
+        if shelf.ready.len() <= shelf.promised {
+            return false;
+        }
+        let stale = shelf.ready.iter().position(|one| one.is_stale(generation, now));
+        let retired = shelf.ready.remove(stale.unwrap_or_default());
+        drop(shelf);
+        retired.is_some()
+    }
+
+    /// Ends the one in this slot, if it waits here.
+    pub fn discard(&self, slot: &SlotId, why: &str) -> bool {
+        let mut shelf = self.shelf();
+        let place = shelf.ready.iter().position(|one| one.sandbox.slot().id() == slot);
+        let discarded = place.and_then(|place| shelf.ready.remove(place));
+        drop(shelf);
+        if discarded.is_some() {
+            info!(%slot, why, "a warm sandbox leaves the stock");
+            self.census.tell();
+        }
+        discarded.is_some()
     }
 
     /// Takes out those whose agent has died.
@@ -121,18 +193,22 @@ impl Stock {
         let mut dead = Vec::new();
         let mut shelf = self.shelf();
         let mut alive = VecDeque::with_capacity(shelf.ready.len());
-        while let Some(mut sandbox) = shelf.ready.pop_front() {
-            match sandbox.check() {
-                Ok(()) => alive.push_back(sandbox),
-                Err(error) => dead.push((sandbox, error)),
+        while let Some(mut one) = shelf.ready.pop_front() {
+            match one.sandbox.check() {
+                Ok(()) => alive.push_back(one),
+                Err(error) => dead.push((one, error)),
             }
         }
         shelf.ready = alive;
-        self.ready.forget_permits(dead.len());
         drop(shelf);
         for (_ended_here, error) in dead {
             warn!(%error, "a warm sandbox died in stock");
         }
+    }
+
+    /// Asks each that waits a question whose answer is awaited outside, without holding anybody up.
+    pub fn ask<Answer>(&self, question: impl Fn(&Sandbox) -> Answer) -> Vec<(SlotId, Answer)> {
+        self.shelf().ready.iter().map(|one| (one.sandbox.slot().id().clone(), question(&one.sandbox))).collect()
     }
 
     /// Starts that failed.
@@ -141,17 +217,44 @@ impl Stock {
         &self.failures
     }
 
-    /// Ends all waiting and drops what is in stock.
-    pub fn close(&self) {
-        let mut shelf = self.shelf();
-        shelf.closed = true;
-        let rest = std::mem::take(&mut shelf.ready);
-        drop(shelf);
-        self.ready.close();
-        drop(rest);
+    /// Why nobody is served, if so.
+    #[must_use]
+    pub fn refused(&self) -> Option<Refusal> {
+        *self.refusal.borrow()
+    }
+
+    /// Serves nobody any more, or everybody again. Draining and closing end what is in stock; a closed stock stays closed.
+    pub fn refuse(&self, refusal: Option<Refusal>) {
+        self.refusal.send_if_modified(|now| {
+            let changes = *now != Some(Refusal::Closed) && *now != refusal;
+            if changes {
+                *now = refusal;
+            }
+            changes
+        });
+        // What is taken out is dropped after the lock.
+        let _ended = if self.bars_all() { std::mem::take(&mut self.shelf().ready) } else { VecDeque::new() };
+        self.census.tell();
+    }
+
+    fn bars_all(&self) -> bool {
+        self.refused().is_some_and(Refusal::bars_all)
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    /// Promises what isn't promised yet to those in line.
+    fn promise(&mut self) {
+        while self.promised < self.ready.len()
+            && let Some((_, wake)) = self.line.call_next()
+        {
+            // Whoever hung up meanwhile gives the promise back when their place is dropped, which must wait for this lock.
+            let _they_may_be_gone = wake.send(());
+            self.promised += 1;
+        }
     }
 }

@@ -1,23 +1,23 @@
-//! The warmer: keeps the stock full, in the background, in nobody's request.
+//! The warmer: keeps all pools' stock at its target, in the background, in nobody's request.
 //!
-//! It starts as many sandboxes as are missing (warm target plus callers who wait, less those ready and starting), as far as the cap
-//! allows. While stock is left it waits a moment before it replaces what was taken: the replacement's boot would compete with the first
-//! token of the session that was just opened. After a failure it pauses, longer each time, with jitter; the pause ends early for nobody. It ends with its token, and
-//! whatever it was starting goes to the reaper.
+//! Whenever something changes it asks [`plan`](super::plan) what to start and what to retire. A start is only decided when a start turn is free, so
+//! what starts is what is needed most at that moment. While stock is left it waits a moment before it replaces what was taken: the replacement's
+//! boot would compete with the first token of the session that was just opened. After a failure it pauses, longer each time, with jitter; the
+//! pause ends early for nobody. It ends with its token, and whatever it was starting goes to the reaper.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    task::{Id, JoinError, JoinSet},
+    time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    Control, Mode, Pool, Pools,
     failures::{Failure, FailureKind},
-    stock::Stock,
+    plan::{PoolState, Room, Situation, Step, plan},
 };
 use crate::{
     agent::AgentError,
@@ -25,116 +25,174 @@ use crate::{
     ids::{SlotId, random_fraction},
     runtime::RuntimeError,
     sandbox::{
-        census::{Census, Counts},
-        lifecycle::{Recipe, Sandbox, StartFailure, Starter, start::StartError},
+        census::{Admission, Capacity, Generation, Record, SandboxState},
+        lifecycle::{Recipe, Sandbox, StartFailure, start::StartError},
     },
 };
 
-/// How often the stock is looked through for agents that died.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// How long a start lets whoever has just been served go first, while nobody waits and something is left in stock.
-const COURTESY: Duration = Duration::from_millis(150);
+/// How often everything is looked at when nothing happens: demand falls and sandboxes grow old without a sign.
+const TICK: Duration = Duration::from_secs(1);
+/// By how much the age of warm sandboxes may be shortened: those that were started together must not all end together.
+const AGE_SPREAD: f64 = 0.2;
 
-/// What a warmer works with.
-pub struct Plan {
-    /// What to make.
-    pub recipe: Recipe,
-    /// Pauses.
-    pub settings: config::Pool,
-    /// Warm sandboxes to keep.
-    pub target: usize,
-    /// Where they go.
-    pub stock: Arc<Stock>,
-    /// Who may be made.
-    pub census: Arc<Census>,
-    /// Who makes them.
-    pub starter: Arc<Starter>,
-    /// Ends the warmer.
-    pub stop: CancellationToken,
+/// A start that is under way.
+struct Start {
+    pool: Arc<Pool>,
+    generation: Generation,
 }
 
-/// How many sandboxes to start now.
-#[must_use]
-pub const fn missing(target: usize, waiting: usize, counts: Counts) -> usize {
-    (target + waiting).saturating_sub(counts.ready + counts.starting)
-}
+type Starts = JoinSet<Result<Sandbox, StartFailure>>;
 
-/// Starts the warmer.
-pub fn spawn(plan: Plan) {
-    let stop = plan.stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = run(&plan) => {}
-            () = stop.cancelled() => {}
-        }
-    });
-}
-
-async fn run(plan: &Plan) {
-    let mut changes = plan.census.subscribe();
-    let mut starts: JoinSet<Result<Sandbox, StartFailure>> = JoinSet::new();
-    let mut pause_until = Instant::now();
-    let mut check = tokio::time::interval(CHECK_EVERY);
+/// Runs until it is dropped.
+pub(super) async fn run(pools: Arc<Pools>) {
+    let mut changes = pools.census.subscribe();
+    let mut starts: Starts = JoinSet::new();
+    let mut whose: HashMap<Id, Start> = HashMap::new();
     loop {
         changes.borrow_and_update();
-        if Instant::now() >= pause_until {
-            plan.stock.failures().try_again();
-            start_missing(plan, &mut starts);
-        }
+        let wake = act(&pools, &mut starts, &mut whose);
         tokio::select! {
-            Some(done) = starts.join_next() => match done {
-                Ok(Ok(sandbox)) => {
-                    let times = sandbox.times();
-                    info!(template = %plan.recipe.name, total_ms = millis(times.total), "sandbox ready");
-                    plan.stock.put(sandbox);
-                }
-                Ok(Err(failure)) => pause_until = Instant::now() + note(plan, &failure),
-                Err(error) => {
-                    warn!(%error, "a start panicked");
-                    pause_until = Instant::now() + plan.settings.backoff;
-                }
-            },
+            Some(done) = starts.join_next_with_id() => finish(&mut whose, done),
             _ = changes.changed() => {}
-            () = sleep_until(pause_until), if pause_until > Instant::now() => {}
-            _ = check.tick() => plan.stock.check(),
+            () = sleep_until(wake) => {}
         }
     }
 }
 
-fn start_missing(plan: &Plan, starts: &mut JoinSet<Result<Sandbox, StartFailure>>) {
-    let counts = plan.census.counts(&plan.recipe.name);
-    for _ in 0..missing(plan.target, plan.stock.waiting(), counts) {
-        // After a failure one try at a time, until one works.
-        if plan.stock.failures().in_a_row() > 0 && !starts.is_empty() {
+/// Does what the plan says; returns when to look again at the latest.
+fn act(pools: &Arc<Pools>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) -> Instant {
+    let now = Instant::now();
+    pools.forget_removed();
+    let all = pools.all();
+    let mut wake = now + TICK;
+    let states = all.iter().map(|pool| pool.state(whose, now, &mut wake)).collect();
+    let (free, coming) = room(pools);
+    let turns = pools.start_limit.saturating_sub(starts.len());
+    for step in plan(Situation { pools: states, free, coming, turns }) {
+        match step {
+            Step::Retire(index) => {
+                let pool = &all[index];
+                let generation = pool.control().generation;
+                pool.stock.retire(generation, now);
+            }
+            Step::Start(index) => begin(pools, &all[index], starts, whose),
+        }
+    }
+    wake
+}
+
+/// Room that is free now, and room that will be when everything ending has ended.
+fn room(pools: &Pools) -> (Room, Room) {
+    let Capacity { sandboxes, memory_mib } = pools.census.capacity();
+    let mut free = Room { sandboxes, memory_mib };
+    let mut coming = Room::default();
+    for Record { state, memory_mib, .. } in pools.census.records().values() {
+        free.take(*memory_mib);
+        if *state == SandboxState::Ending {
+            coming.give(*memory_mib);
+        }
+    }
+    (free, coming)
+}
+
+fn begin(pools: &Arc<Pools>, pool: &Arc<Pool>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) {
+    let slot = SlotId::random();
+    let (recipe, generation) = {
+        let mut control = pool.control();
+        control.last_turn = pools.next_turn();
+        (control.recipe.clone(), control.generation)
+    };
+    let memory_mib = recipe.template.limits.memory_mib;
+    let admission = Admission { slot: slot.clone(), template: recipe.name.clone(), generation, memory_mib };
+    let Some(entry) = pools.census.admit(admission) else { return };
+    pool.stock.failures().try_again();
+    let starter = Arc::clone(&pools.starter);
+    let handle = starts.spawn(async move { starter.start(&recipe, &slot, entry).await });
+    whose.insert(handle.id(), Start { pool: Arc::clone(pool), generation });
+}
+
+fn finish(whose: &mut HashMap<Id, Start>, done: Result<(Id, Result<Sandbox, StartFailure>), JoinError>) {
+    let (id, outcome) = match done {
+        Ok((id, outcome)) => (id, Some(outcome)),
+        Err(error) => {
+            warn!(%error, "a start panicked");
+            (error.id(), None)
+        }
+    };
+    let Some(Start { pool, generation }) = whose.remove(&id) else { return };
+    match outcome {
+        Some(Ok(sandbox)) => pool.shelve(sandbox, generation),
+        Some(Err(failure)) => pool.note(&failure, generation),
+        None => {
+            let mut control = pool.control();
+            control.pause_until = Instant::now() + control.settings.backoff_max;
+        }
+    }
+}
+
+impl Pool {
+    /// How it is at this moment; moves `wake` to where it will be otherwise.
+    fn state(&self, whose: &HashMap<Id, Start>, now: Instant, wake: &mut Instant) -> PoolState {
+        let mut control = self.control();
+        let Control { generation, min, max, mode, removed, pause_until, courtesy_until, last_turn, .. } = *control;
+        let inventory = self.stock.inventory(generation, now);
+        let target = self.demand().target(self.begun.elapsed(), min, max);
+        control.target = if removed || mode == Mode::Draining { 0 } else { target };
+        if inventory.fresh >= control.target {
+            control.replacing = false;
+            self.figures.full();
+        }
+        let ours = |start: &&Start| start.pool.name == self.name && start.generation == generation;
+        for time in [pause_until, courtesy_until].into_iter().filter(|time| *time > now) {
+            *wake = time.min(*wake);
+        }
+        PoolState {
+            waiting: inventory.waiting,
+            fresh: inventory.fresh,
+            stale: inventory.stale,
+            starting: whose.values().filter(ours).count(),
+            target: control.target,
+            min,
+            memory_mib: control.recipe.template.limits.memory_mib,
+            may_start: self.stock.refused().is_none() && pause_until <= now,
+            careful: self.stock.failures().in_a_row() > 0,
+            courteous: courtesy_until > now && inventory.waiting == 0 && inventory.fresh + inventory.stale > 0,
+            drained: removed || mode == Mode::Draining,
+            last_turn,
+        }
+    }
+
+    fn shelve(&self, sandbox: Sandbox, generation: Generation) {
+        let now = Instant::now();
+        let total = sandbox.times().total;
+        info!(template = %self.name, total_ms = millis(total), "sandbox ready");
+        self.demand().started(total);
+        self.figures.replaced(now);
+        let age = self.control().settings.warm_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
+        self.stock.put(sandbox, generation, now + age);
+    }
+
+    /// Notes a failure and the pause that follows it. What an old making of the template does is no matter any more.
+    fn note(&self, failure: &StartFailure, generation: Generation) {
+        let now = Instant::now();
+        let mut control = self.control();
+        if control.generation != generation {
             return;
         }
-        let slot = SlotId::random();
-        let Some(entry) = plan.census.admit(&plan.recipe.name, &slot) else { return };
-        let (starter, recipe) = (Arc::clone(&plan.starter), plan.recipe.clone());
-        let pause = if plan.stock.waiting() == 0 && !plan.stock.is_empty() { COURTESY } else { Duration::ZERO };
-        starts.spawn(async move {
-            sleep(pause).await;
-            starter.start(&recipe, &slot, entry).await
-        });
+        let failures = self.stock.failures();
+        let in_a_row = failures.in_a_row().saturating_add(1);
+        let next_try = (now + backoff(&control.settings, in_a_row, random_fraction())).max(failures.next_slot(now));
+        control.pause_until = next_try;
+        let detail = public_sentence(failure, &control.recipe);
+        drop(control);
+        let phase = failure.phase.as_str();
+        let kind = kind_of(&failure.error);
+        failures.add(Failure { time: Timestamp::now(), kind, phase, detail, next_try });
+        warn!(
+            template = %self.name, phase, error = %failure.error, in_a_row, pause_ms = millis(next_try - now),
+            "a sandbox could not be made ready"
+        );
     }
-}
-
-/// Tells the stock of a failure; returns the pause that follows it.
-fn note(plan: &Plan, failure: &StartFailure) -> Duration {
-    let in_a_row = plan.stock.failures().in_a_row().saturating_add(1);
-    let pause = backoff(&plan.settings, in_a_row, random_fraction());
-    plan.stock.failures().add(Failure {
-        time: Timestamp::now(),
-        kind: kind_of(&failure.error),
-        phase: failure.phase.as_str(),
-        detail: public_sentence(failure, &plan.recipe),
-        next_try: Instant::now() + pause,
-    });
-    warn!(
-        template = %plan.recipe.name, phase = failure.phase.as_str(), error = %failure.error, in_a_row,
-        pause_ms = millis(pause), "a sandbox could not be made ready"
-    );
-    pause
 }
 
 /// The pause after this many failures in a row; `jitter` is between 0 and 1 and takes up to half of it away.
@@ -181,14 +239,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn a_full_stock_asks_for_nothing_and_every_waiter_counts(target in 0_usize..9, waiting in 0_usize..9, ready in 0_usize..9, starting in 0_usize..9) {
-            let counts = Counts { ready, starting, ..Counts::default() };
-            let missing = missing(target, waiting, counts);
-            prop_assert!(missing + ready + starting >= target + waiting);
-            prop_assert!(missing == 0 || missing + ready + starting == target + waiting);
-        }
-
         #[test]
         fn pauses_grow_to_their_limit_and_never_past_it(in_a_row in 1_u32..100, jitter in 0.0_f64..=1.0) {
             let settings = config::Pool::default();

@@ -2,17 +2,20 @@
 //!
 //! Holds nothing that can't be read back from the engine but the connection ([`connection`]), which is made when first needed and made
 //! anew when it broke: the engine may be down when the server starts and may restart under it. What a container looks like is in
-//! [`hardening`]; whether the engine obeyed, in [`verify`].
+//! [`hardening`]; whether the engine obeyed, in [`verify`]; what Podman wants otherwise, in [`podman`].
 
 mod ceiling;
 mod connection;
+mod events;
 mod facts;
 mod fault;
 mod hardening;
 mod labels;
+mod podman;
 mod post_mortem;
 #[cfg(test)]
 mod sample;
+mod usage;
 mod verify;
 
 use std::{collections::HashMap, sync::Once, time::Duration};
@@ -20,11 +23,22 @@ use std::{collections::HashMap, sync::Once, time::Duration};
 use async_trait::async_trait;
 use bollard::{
     models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo},
-    query_parameters::{CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder},
+    query_parameters::{
+        CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+    },
 };
+use futures_util::{StreamExt as _, stream::BoxStream};
 
-use self::{connection::Connection, fault::Fault, hardening::Setting};
-use super::{ContainerId, EngineFacts, Found, Owner, PostMortem, Runtime, RuntimeError, RuntimeKind};
+use self::{
+    connection::{Connection, Engine},
+    fault::Fault,
+    hardening::Setting,
+    podman::Manner,
+};
+use super::{
+    BoxState, ContainerId, EngineEvent, EngineFacts, Found, Memory, Owner, PostMortem, Runtime, RuntimeError,
+    RuntimeKind,
+};
 use crate::{
     config,
     sandbox::spec::{SandboxSpec, inside},
@@ -73,12 +87,13 @@ impl Docker {
         })
     }
 
-    fn setting(&self, info: &SystemInfo) -> Setting {
+    fn setting(&self, engine: &Engine) -> Setting {
         Setting {
             instance: self.instance.clone(),
             owner: self.owner,
             oci_runtime: self.oci_runtime.clone(),
-            cgroup_parent: ceiling::parent(info, &self.instance),
+            cgroup_parent: ceiling::parent(&engine.info, &self.instance),
+            podman: Manner::of(&engine.version, &engine.info),
         }
     }
 
@@ -89,9 +104,10 @@ impl Docker {
     }
 
     async fn inspect(&self, container: &ContainerId) -> Result<ContainerInspectResponse, Fault> {
-        self.connection
-            .call("inspect", |client| async move { client.inspect_container(&container.0, None).await })
-            .await
+        let call = "inspect";
+        let answer =
+            self.connection.call(call, |client| async move { client.inspect_container(&container.0, None).await });
+        podman::read_again(answer.await)
     }
 
     /// Waits until a removal that is under way is done.
@@ -122,7 +138,7 @@ impl Docker {
             slot: marks.slot,
             epoch: marks.epoch,
             template: marks.template,
-            running: summary.state == Some(ContainerSummaryStateEnum::RUNNING),
+            state: state(summary.state),
         })
     }
 }
@@ -169,7 +185,14 @@ impl Runtime for Docker {
         if let Some(Err(reason)) = self.set_ceiling(&engine.info) {
             tracing::debug!(reason, "the pool's memory ceiling is not set");
         }
-        let body = hardening::container(spec, &self.setting(&engine.info));
+        let setting = self.setting(&engine);
+        if setting.podman.is_some() {
+            podman::place_files(spec).map_err(|error| RuntimeError::Refused {
+                call,
+                reason: format!("its files can't be written: {error}"),
+            })?;
+        }
+        let body = hardening::container(spec, &setting);
         let options = CreateContainerOptionsBuilder::default().name(&hardening::container_name(spec)).build();
         let answer = self
             .connection
@@ -229,27 +252,36 @@ impl Runtime for Docker {
         let call = "list";
         let filters = HashMap::from([("label", vec![format!("{}={}", labels::INSTANCE, self.instance)])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let containers = self
-            .connection
-            .call(call, |client| async move { client.list_containers(Some(options)).await })
-            .await
-            .map_err(|fault| fault.refused(call))?;
+        let answer = self.connection.call(call, |client| async move { client.list_containers(Some(options)).await });
+        let containers: Vec<ContainerSummary> =
+            podman::read_again(answer.await).map_err(|fault| fault.refused(call))?;
         Ok(containers.into_iter().filter_map(|summary| self.found(summary)).collect())
     }
 
     async fn verify(&self, container: &ContainerId, spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError> {
         let engine = self.connection.engine().await.map_err(|fault| fault.refused("version"))?;
-        let asked = hardening::container(spec, &self.setting(&engine.info));
-        let applied = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?;
+        let setting = self.setting(&engine);
+        let asked = hardening::container(spec, &setting);
+        let mut applied = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?;
+        if let Some(podman) = &setting.podman {
+            applied = podman.heard(&asked, applied);
+        }
         Ok(verify::differences(&asked, &applied))
     }
 
     async fn post_mortem(&self, container: &ContainerId) -> Result<Option<PostMortem>, RuntimeError> {
+        let engine = self.connection.engine().await.map_err(|fault| fault.refused("version"))?;
+        let parent = ceiling::parent(&engine.info, &self.instance);
+        let podman = podman::is(&engine.version);
+        let killed = podman && podman::kills::seen(&engine.info, &parent, &container.0);
         let state = match self.inspect(container).await {
             Ok(inspected) => inspected.state.unwrap_or_default(),
             Err(Fault::Status { code: 404, .. }) => return Ok(None),
             Err(fault) => return Err(fault.refused("inspect")),
         };
+        if podman {
+            return Ok(Some(post_mortem::read(&state, killed)));
+        }
         let seen = self
             .connection
             .call("events", |client| async move { post_mortem::was_out_of_memory(&client, &container.0).await })
@@ -257,6 +289,52 @@ impl Runtime for Docker {
             .map_err(|fault| fault.refused("events"))?;
         Ok(Some(post_mortem::read(&state, seen)))
     }
+
+    async fn events(&self) -> Result<BoxStream<'static, EngineEvent>, RuntimeError> {
+        let question = events::question(&self.instance);
+        // The stream itself says nothing until something happens: this shows that somebody is there.
+        self.alive().await?;
+        let engine = self.connection.engine().await.map_err(|fault| fault.refused("events"))?;
+        Ok(events::answer(&engine.client, question, self.instance.clone()))
+    }
+
+    async fn memory(&self, container: &ContainerId) -> Result<Option<Memory>, RuntimeError> {
+        let pid = match self.inspect(container).await {
+            Ok(inspected) => inspected.state.and_then(|state| state.pid).filter(|pid| *pid > 0),
+            Err(Fault::Status { code: 404, .. }) => return Ok(None),
+            Err(fault) => return Err(fault.refused("inspect")),
+        };
+        let Some(pid) = pid else { return Ok(None) };
+        if let Some(memory) = usage::of_process(&container.0, pid) {
+            return Ok(Some(memory));
+        }
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let answer = self
+            .connection
+            .call("stats", |client| async move {
+                std::pin::pin!(client.stats(&container.0, Some(options))).next().await.transpose()
+            })
+            .await;
+        match answer {
+            Ok(stats) => Ok(stats.and_then(|stats| stats.memory_stats).as_ref().and_then(usage::of_stats)),
+            Err(Fault::Status { code: 404, .. }) => Ok(None),
+            Err(fault) => Err(fault.refused("stats")),
+        }
+    }
+}
+
+fn state(said: Option<ContainerSummaryStateEnum>) -> BoxState {
+    match said {
+        Some(ContainerSummaryStateEnum::CREATED) => BoxState::Created,
+        Some(ContainerSummaryStateEnum::RUNNING) => BoxState::Running,
+        Some(ContainerSummaryStateEnum::PAUSED) => BoxState::Paused,
+        _ => BoxState::Ended,
+    }
+}
+
+/// The engine's way to write a time: seconds and billionths.
+fn seconds(time: Duration) -> String {
+    format!("{}.{:09}", time.as_secs(), time.subsec_nanos())
 }
 
 /// Whom agents run as: never root, whoever runs the server. Only root can give files away, so anybody else is their own agents' user.

@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 
 use self::child::Running;
-use super::{ContainerId, EngineFacts, Found, Note, PostMortem, Runtime, RuntimeError, RuntimeKind};
+use super::{BoxState, ContainerId, EngineFacts, Found, Note, PostMortem, Runtime, RuntimeError, RuntimeKind};
 use crate::sandbox::spec::SandboxSpec;
 
 /// A supervisor and what it was made from.
@@ -63,7 +63,11 @@ impl Runtime for Process {
 
     async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
         let nothing = "agents run as plain processes: they may do whatever this server may";
-        Ok(EngineFacts { version: "plain processes".to_owned(), notes: vec![Note::missing("isolation", nothing)] })
+        Ok(EngineFacts {
+            version: "plain processes".to_owned(),
+            memory_bytes: std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)),
+            notes: vec![Note::missing("isolation", nothing)],
+        })
     }
 
     async fn resolve_image(&self, _image: &str) -> Result<String, RuntimeError> {
@@ -115,10 +119,10 @@ impl Runtime for Process {
             slot: entry.spec.slot.clone(),
             epoch: entry.spec.epoch.clone(),
             template: entry.spec.template.clone(),
-            running: match &mut entry.state {
-                State::Created => false,
-                State::Running(running) => running.exit_status().is_none(),
-                State::Ending => true,
+            state: match &mut entry.state {
+                State::Created => BoxState::Created,
+                State::Running(running) => running.state(),
+                State::Ending => BoxState::Ended,
             },
         };
         Ok(self.entries().iter_mut().map(found).collect())
@@ -144,6 +148,12 @@ impl Runtime for Process {
 /// The agent's home: beside the slot's `run` folder, so that it goes with the slot.
 fn home(spec: &SandboxSpec) -> PathBuf {
     spec.run_dir.parent().unwrap_or(Path::new("/")).join("home")
+}
+
+/// The machine's memory, from `/proc/meminfo`, which counts in KiB.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    total.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!                                                  (none)
 //! ```
 //!
-//! An [`Entry`] exists as long as its sandbox takes up room, until its container is destroyed, so the cap holds for the engine's own
+//! An [`Entry`] exists as long as its sandbox takes up room, until its container is destroyed, so the capacity holds for the engine's own
 //! list too. There is no way back: a sandbox that was leased is never ready again.
 
 use std::{
@@ -18,9 +18,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::ids::{SlotId, TemplateName};
+use super::link::Condemner;
+use crate::{
+    ids::{SlotId, TemplateName},
+    runtime::ContainerId,
+};
+
+/// Which making of a template: moves on whenever the template changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
 
 /// What a sandbox is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,53 +64,147 @@ impl Counts {
     }
 }
 
-type Map = HashMap<SlotId, (TemplateName, SandboxState)>;
+/// What all sandboxes together may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// How many there may be, in whatever state.
+    pub sandboxes: usize,
+    /// The sum of their memory limits, in MiB.
+    pub memory_mib: u64,
+}
+
+/// Who asks for room.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The slot it will have.
+    pub slot: SlotId,
+    /// Its template.
+    pub template: TemplateName,
+    /// Which making of the template it is made from.
+    pub generation: Generation,
+    /// What it may use, in MiB.
+    pub memory_mib: u64,
+}
+
+/// One sandbox, as the census knows it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its template.
+    pub template: TemplateName,
+    /// Which making of the template it was made from.
+    pub generation: Generation,
+    /// What it is doing.
+    pub state: SandboxState,
+    /// What it may use, in MiB.
+    pub memory_mib: u64,
+    /// Its container, once the engine has made it.
+    pub container: Option<ContainerId>,
+    /// When it was admitted.
+    pub since: Instant,
+    /// Ends it from outside, once its supervisor has called.
+    pub condemner: Option<Condemner>,
+    /// The memory it used when somebody last looked, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+type Map = HashMap<SlotId, Record>;
 
 /// Every sandbox of this server.
 #[derive(Debug)]
 pub struct Census {
-    cap: usize,
     /// A few lines at a time, never across an await.
-    map: Mutex<Map>,
+    inner: Mutex<Inner>,
     changes: watch::Sender<u64>,
 }
 
+#[derive(Debug)]
+struct Inner {
+    capacity: Capacity,
+    map: Map,
+}
+
+impl Inner {
+    fn memory_mib(&self) -> u64 {
+        self.map.values().map(|record| record.memory_mib).sum()
+    }
+}
+
 impl Census {
-    /// An empty census that admits at most `cap` sandboxes at a time.
+    /// An empty census of this capacity.
     #[must_use]
-    pub fn new(cap: usize) -> Arc<Self> {
-        Arc::new(Self { cap, map: Mutex::default(), changes: watch::Sender::new(0) })
+    pub fn new(capacity: Capacity) -> Arc<Self> {
+        let inner = Inner { capacity, map: Map::new() };
+        Arc::new(Self { inner: Mutex::new(inner), changes: watch::Sender::new(0) })
     }
 
-    /// Makes room for a new sandbox; none when the cap is reached.
+    /// What all sandboxes together may take.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, template: &TemplateName, slot: &SlotId) -> Option<Entry> {
-        let mut map = self.map();
-        if map.len() >= self.cap {
+    pub fn capacity(&self) -> Capacity {
+        self.inner().capacity
+    }
+
+    /// Changes the capacity. What is there stays; when it is more, nothing is admitted until it is less.
+    pub fn set_capacity(&self, capacity: Capacity) {
+        self.inner().capacity = capacity;
+        self.tell();
+    }
+
+    /// Makes room for a new sandbox; none when it would be more than the capacity.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, admission: Admission) -> Option<Entry> {
+        let Admission { slot, template, generation, memory_mib } = admission;
+        let mut inner = self.inner();
+        let Capacity { sandboxes, memory_mib: memory } = inner.capacity;
+        if inner.map.len() >= sandboxes || inner.memory_mib().saturating_add(memory_mib) > memory {
             return None;
         }
-        map.insert(slot.clone(), (template.clone(), SandboxState::Starting));
-        drop(map);
+        let state = SandboxState::Starting;
+        let (container, condemner, memory_bytes, since) = (None, None, None, Instant::now());
+        let record = Record { template, generation, state, memory_mib, container, since, condemner, memory_bytes };
+        inner.map.insert(slot.clone(), record);
+        drop(inner);
         self.tell();
-        Some(Entry { census: Arc::clone(self), slot: slot.clone() })
+        Some(Entry { census: Arc::clone(self), slot })
     }
 
     /// The counts of one template.
     #[must_use]
     pub fn counts(&self, template: &TemplateName) -> Counts {
-        count(self.map().values().filter(|(name, _)| name == template).map(|(_, state)| *state))
+        count(self.inner().map.values().filter(|record| record.template == *template).map(|record| record.state))
     }
 
     /// The counts of all templates together.
     #[must_use]
     pub fn all(&self) -> Counts {
-        count(self.map().values().map(|(_, state)| *state))
+        count(self.inner().map.values().map(|record| record.state))
+    }
+
+    /// Everything there is, at one moment.
+    #[must_use]
+    pub fn records(&self) -> HashMap<SlotId, Record> {
+        self.inner().map.clone()
     }
 
     /// Whether a sandbox is ours and alive, or being destroyed by us.
     #[must_use]
     pub fn knows(&self, slot: &SlotId) -> bool {
-        self.map().contains_key(slot)
+        self.inner().map.contains_key(slot)
+    }
+
+    /// Whether there is no room for another one of this size, even if all that are ready went.
+    #[must_use]
+    pub fn is_full_without_stock(&self, memory_mib: u64) -> bool {
+        let inner = self.inner();
+        let taken = || inner.map.values().filter(|record| record.state != SandboxState::Ready);
+        let memory: u64 = taken().map(|record| record.memory_mib).sum();
+        taken().count() >= inner.capacity.sandboxes || memory.saturating_add(memory_mib) > inner.capacity.memory_mib
+    }
+
+    /// Notes what a sandbox was seen to use.
+    pub fn weighed(&self, slot: &SlotId, bytes: u64) {
+        if let Some(record) = self.inner().map.get_mut(slot) {
+            record.memory_bytes = Some(bytes);
+        }
     }
 
     /// Wakes whoever plans: the number moves at every change.
@@ -116,8 +218,8 @@ impl Census {
         self.changes.send_modify(|number| *number = number.wrapping_add(1));
     }
 
-    fn map(&self) -> MutexGuard<'_, Map> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,16 +246,32 @@ pub struct Entry {
 impl Entry {
     /// Moves on to a later state. An earlier one is ignored: nothing goes back.
     pub fn advance(&self, state: SandboxState) {
-        if let Some((_, present)) = self.census.map().get_mut(&self.slot) {
-            *present = state.max(*present);
+        if let Some(record) = self.census.inner().map.get_mut(&self.slot) {
+            record.state = state.max(record.state);
         }
         self.census.tell();
+    }
+
+    /// The engine has made its container.
+    pub fn container_is(&self, container: ContainerId) {
+        self.note(|record| record.container = Some(container));
+    }
+
+    /// Its supervisor has called: this ends it from outside.
+    pub fn condemner_is(&self, condemner: Condemner) {
+        self.note(|record| record.condemner = Some(condemner));
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.census.inner().map.get_mut(&self.slot) {
+            note(record);
+        }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.census.map().remove(&self.slot);
+        self.census.inner().map.remove(&self.slot);
         self.census.tell();
     }
 }
@@ -164,36 +282,50 @@ mod tests {
 
     use super::*;
 
-    fn template() -> TemplateName {
-        TemplateName::parse("gemini").expect("a good name")
+    fn admission(memory_mib: u64) -> Admission {
+        let template = TemplateName::parse("gemini").expect("a good name");
+        Admission { slot: SlotId::random(), template, generation: Generation::default(), memory_mib }
     }
 
     #[test]
     fn a_leased_sandbox_is_never_ready_again() {
-        let census = Census::new(1);
-        let entry = census.admit(&template(), &SlotId::random()).expect("room");
+        let census = Census::new(Capacity { sandboxes: 1, memory_mib: 1 });
+        let entry = census.admit(admission(1)).expect("room");
         entry.advance(SandboxState::Leased);
         entry.advance(SandboxState::Ready);
         assert_eq!(census.all(), Counts { leased: 1, ..Counts::default() });
     }
 
+    #[test]
+    fn a_smaller_capacity_ends_nobody_and_admits_nobody_until_it_holds() {
+        let census = Census::new(Capacity { sandboxes: 2, memory_mib: 100 });
+        let (one, two) = (census.admit(admission(40)), census.admit(admission(40)));
+        census.set_capacity(Capacity { sandboxes: 2, memory_mib: 50 });
+        assert_eq!(census.all().total(), 2);
+        drop(one);
+        assert!(census.admit(admission(40)).is_none());
+        drop(two);
+        assert!(census.admit(admission(40)).is_some());
+    }
+
     proptest! {
         #[test]
-        fn the_cap_holds_and_counts_add_up(cap in 0_usize..6, steps in prop::collection::vec((0_u8..3, 0_usize..8), 0..60)) {
-            let census = Census::new(cap);
+        fn the_capacity_holds_and_counts_add_up(cap in 0_usize..6, memory in 0_u64..20, steps in prop::collection::vec((0_u8..3, 0_usize..8), 0..60)) {
+            let census = Census::new(Capacity { sandboxes: cap, memory_mib: memory });
             let mut entries = Vec::new();
             for (step, pick) in steps {
                 match step {
                     0 => {
-                        let admitted = census.admit(&template(), &SlotId::random());
-                        prop_assert_eq!(admitted.is_some(), entries.len() < cap);
-                        entries.extend(admitted);
+                        let (weight, used) = (pick as u64, entries.iter().map(|(_, weight)| *weight).sum::<u64>());
+                        let admitted = census.admit(admission(weight));
+                        prop_assert_eq!(admitted.is_some(), entries.len() < cap && used + weight <= memory);
+                        entries.extend(admitted.map(|entry| (entry, weight)));
                     }
                     1 if !entries.is_empty() => drop(entries.swap_remove(pick % entries.len())),
                     _ if !entries.is_empty() => {
                         let states = [SandboxState::Ready, SandboxState::Leased, SandboxState::Ending];
                         let index = pick % entries.len();
-                        entries[index].advance(states[pick % states.len()]);
+                        entries[index].0.advance(states[pick % states.len()]);
                     }
                     _ => {}
                 }

@@ -5,6 +5,7 @@
 //! gone, then lets the owner of the workspace fetch it, then removes the folder. Used or not, no sandbox is started twice.
 
 pub mod end;
+mod health;
 pub mod prove;
 pub mod recipe;
 pub mod start;
@@ -12,6 +13,7 @@ pub mod start;
 use std::fmt;
 
 pub use end::{Reaper, Remains};
+pub use health::NotWell;
 pub use recipe::Recipe;
 pub use start::{StartFailure, Starter};
 

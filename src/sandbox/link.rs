@@ -13,11 +13,16 @@
 //! - What the reader is done with is acknowledged; until then the supervisor keeps it. A reader that stalls is never waited for here: output
 //!   on its way is bounded by [`OUTPUT_WINDOW`](crate::supervisor::frames::OUTPUT_WINDOW), pings and input go on.
 //! - Input that isn't in the agent's stdin yet is kept and sent again on a new link, without doubling a byte.
+//! - A supervisor that is there and doesn't answer for `relink_timeout` counts as lost too ([`heartbeat`]).
+//! - Who learns elsewhere that the sandbox must go ends the link with a [`Condemner`].
 //! - A reader that went away: what still comes is discarded. A writer that went away: the agent's stdin is closed.
 //!
 //! Dropping the [`Link`] ends the task and closes the socket; the pipes then end without a last word.
 
+mod condemner;
+mod heartbeat;
 mod inbox;
+mod init;
 mod listener;
 mod outbox;
 mod task;
@@ -33,13 +38,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pipes::{AgentPipes, PIPE_CAPACITY, Stream};
 use crate::supervisor::frames::{self, Hello};
 
-pub use self::listener::LinkListener;
+pub use self::{condemner::Condemner, listener::LinkListener};
 
 /// Requests that may wait for the link's task.
 const REQUEST_CAPACITY: usize = 4;
@@ -51,7 +59,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 pub struct LinkConfig {
     /// Until the supervisor has introduced itself for the first time.
     pub first_timeout: Duration,
-    /// Until it is back after the link broke.
+    /// Until it is back after the link broke, and the longest it may owe an answer while the link stands.
     pub relink_timeout: Duration,
 }
 
@@ -95,6 +103,20 @@ pub enum LinkError {
     },
 }
 
+/// Why a supervisor gave no sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PingError {
+    /// It is silent, or its link is down.
+    #[error("the supervisor did not answer within {} ms", .waited.as_millis())]
+    Silent {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The link has ended for good.
+    #[error("the sandbox's link has ended")]
+    Ended,
+}
+
 /// What the task lets others see.
 #[derive(Debug, Default)]
 struct Shared {
@@ -107,6 +129,7 @@ struct Shared {
 enum Request {
     Stop { grace: Duration },
     Signal { number: i32 },
+    Ping { asker: oneshot::Sender<()> },
 }
 
 /// A handle on a sandbox's link.
@@ -115,6 +138,7 @@ pub struct Link {
     hello: Hello,
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    condemner: Condemner,
     ended: watch::Receiver<bool>,
     _task: AbortOnDropHandle<()>,
 }
@@ -158,6 +182,31 @@ impl Link {
         // A task that has ended has no agent to signal.
         let _ended = self.requests.send(Request::Signal { number }).await;
     }
+
+    /// Asks the supervisor for a sign of life and waits for it, at most `patience`; says how long it took. A link that is down may come back
+    /// meanwhile. The future doesn't borrow the link, and dropping it leaves nothing.
+    ///
+    /// # Errors
+    /// There was none.
+    pub fn ping(&self, patience: Duration) -> impl Future<Output = Result<Duration, PingError>> + Send + use<> {
+        let requests = self.requests.clone();
+        async move {
+            let start = Instant::now();
+            let (asker, answer) = oneshot::channel();
+            let asking = async {
+                requests.send(Request::Ping { asker }).await.map_err(|_| PingError::Ended)?;
+                answer.await.map_err(|_| PingError::Ended)
+            };
+            timeout(patience, asking).await.map_err(|_| PingError::Silent { waited: patience })??;
+            Ok(start.elapsed())
+        }
+    }
+
+    /// A handle that ends the sandbox from outside.
+    #[must_use]
+    pub fn condemner(&self) -> Condemner {
+        self.condemner.clone()
+    }
 }
 
 impl From<frames::Source> for Stream {
@@ -176,6 +225,7 @@ fn open(first: listener::Greeted, listener: LinkListener, init_pid: i32, config:
     let (output_sender, output) = mpsc::channel(PIPE_CAPACITY);
     let (done_with, done_receiver) = watch::channel(0);
     let (requests, request_receiver) = mpsc::channel(REQUEST_CAPACITY);
+    let (condemner, condemned) = Condemner::new();
     let (ended_sender, ended) = watch::channel(false);
     let hello = first.hello;
     let ends = task::Ends {
@@ -183,9 +233,10 @@ fn open(first: listener::Greeted, listener: LinkListener, init_pid: i32, config:
         output: output_sender,
         done_with: done_receiver,
         requests: request_receiver,
+        condemned,
         ended: ended_sender,
     };
     let task = task::Task::new(first, listener, init_pid, config, ends);
     let task = AbortOnDropHandle::new(tokio::spawn(task.run()));
-    (Link { hello, shared, requests, ended, _task: task }, AgentPipes { input, output, done_with })
+    (Link { hello, shared, requests, condemner, ended, _task: task }, AgentPipes { input, output, done_with })
 }

@@ -54,6 +54,8 @@ pub enum FromAgent {
     Exited(AgentExit),
     /// The link broke and did not come back; nothing follows. The text is for the log.
     Lost(String),
+    /// The sandbox was ended from outside; nothing follows. The text is for its user.
+    Condemned(String),
 }
 
 /// Both ends an agent protocol works with.

@@ -4,6 +4,7 @@
 //! <state>/slots/<slot>/
 //!   run/            link.sock, gateway.sock          mounted read-only
 //!   box/workspace/  the workspace while it is in use box/ is the container's /sandbox
+//!   leased          an empty file, from the moment somebody leased the sandbox
 //!   belongs-to ->   where the workspace goes back to (only while it is a user's)
 //! ```
 //!
@@ -21,6 +22,7 @@ pub use crate::runtime::Owner;
 use crate::ids::SlotId;
 
 const BELONGS_TO: &str = "belongs-to";
+const LEASED: &str = "leased";
 
 /// The folder all slots are in.
 #[derive(Debug, Clone)]
@@ -109,6 +111,20 @@ impl Slot {
     #[must_use]
     pub fn gateway_socket(&self) -> PathBuf {
         self.run_dir().join("gateway.sock")
+    }
+
+    /// Writes down that somebody leased the sandbox: nobody else ever will, whatever becomes of the server.
+    ///
+    /// # Errors
+    /// The file system says no, or it was leased before.
+    pub fn mark_leased(&self) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).create_new(true).open(self.dir.join(LEASED)).map(drop)
+    }
+
+    /// Whether somebody leased the sandbox.
+    #[must_use]
+    pub fn was_leased(&self) -> bool {
+        self.dir.join(LEASED).exists()
     }
 
     /// Writes down where the workspace goes back to. Survives a killed server.
@@ -212,6 +228,16 @@ mod tests {
         slot.clear_belongs_to().expect("cleared");
         slot.remove().expect("removed");
         slot.remove().expect("removing twice is fine");
+    }
+
+    #[test]
+    fn a_sandbox_is_leased_once_and_the_disk_knows() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let slot = slots(state.path()).create(&SlotId::random()).expect("made");
+        assert!(!slot.was_leased());
+        slot.mark_leased().expect("written");
+        assert!(slot.was_leased());
+        assert!(slot.mark_leased().is_err());
     }
 
     #[test]

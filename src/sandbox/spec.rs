@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, SlotId, TemplateName};
 
@@ -19,7 +19,7 @@ pub mod inside {
 }
 
 /// What one sandbox may use of the machine.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Memory, swap included, in MiB. All tmpfs sizes count against it. Default 2048.

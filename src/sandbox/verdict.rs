@@ -82,7 +82,7 @@ pub fn verdicts(
         // The lines about the fields that stand behind this row.
         let (told, rest) = unclaimed.into_iter().partition::<Vec<_>, _>(|line| check.claims(line));
         unclaimed = rest;
-        let verdict = if check.holds && told.is_empty() { Verdict::Ok } else { Verdict::Failed };
+        let verdict = if check.holds && told.is_empty() { Verdict::Ok } else { check.otherwise };
         let engine = if told.is_empty() { "as asked".to_owned() } else { join(&told) };
         rows.push(Row { about: check.about.to_owned(), asked: check.asked, engine, inside: check.seen, verdict });
     }

@@ -20,7 +20,7 @@ use crate::{
     gateway::{Binding, ModelKey, USAGE_CAPACITY},
     identity::Caller,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
-    pool::{Leased, Pool},
+    pool::{Leased, Miss, Pool},
     problem::{Code, Problem},
     session::{
         self, Command, Opened, SessionHandle, Settings,
@@ -57,7 +57,7 @@ impl Service {
         self.check_serving()?;
         self.limits.check_open(&caller.user)?;
         check(&request)?;
-        let pool = Arc::clone(self.pool(request.template.as_ref())?);
+        let pool = self.pool(request.template.as_ref())?;
         let span = info_span!(
             "session.open", template = %pool.name(), session.id = field::Empty, lease.start = field::Empty,
             lease.wait_ms = field::Empty, otel.status_code = field::Empty
@@ -92,11 +92,11 @@ impl Service {
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.limits.hold_session(&caller.user)?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone())?;
-        let Leased { mut lease, warm, wait } = match pool.lease_now().await {
+        let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {
                 let _place = self.limits.hold_waiting(&caller.user)?;
-                pool.lease(request.queue_timeout).await?
+                pool.lease(&caller.user, request.queue_timeout).await?
             }
         };
 
@@ -112,10 +112,15 @@ impl Service {
         let (agent, early) = settle::tune(&mut lease, exists, request.mode.as_ref(), request.model.as_ref()).await?;
         let agent_time = clock.elapsed();
 
-        let cold = match (warm, exists) {
-            (false, _) => Some(ColdReason::Empty),
-            (true, true) => Some(ColdReason::Workspace),
-            (true, false) => None,
+        let cold = match miss {
+            Some(Miss::Empty) => Some(ColdReason::Empty),
+            Some(Miss::TemplateChanged) => Some(ColdReason::TemplateChanged),
+            Some(Miss::OverTarget) => Some(ColdReason::OverTarget),
+            None if exists => {
+                pool.needed_a_session();
+                Some(ColdReason::Workspace)
+            }
+            None => None,
         };
         let idle = capped(request.idle_timeout, self.settings.idle_timeout);
         // Sessions that were opened together must not all end together, unless somebody asked for that very age.
@@ -166,23 +171,24 @@ impl Service {
         done.await.map_err(Problem::internal)
     }
 
-    pub(super) fn pool(&self, asked: Option<&TemplateName>) -> Result<&Arc<Pool>, Problem> {
+    pub(super) fn pool(&self, asked: Option<&TemplateName>) -> Result<Arc<Pool>, Problem> {
         let found = match asked {
             Some(name) => self.pools.get(name),
             None => self.default_pool(),
         };
         found.ok_or_else(|| {
-            let known: Vec<_> = self.pools.keys().map(TemplateName::as_str).collect();
+            let known: Vec<_> = self.pools.serving().iter().map(|pool| pool.name().to_string()).collect();
             let what =
                 asked.map_or_else(|| "name a template".to_owned(), |name| format!("there is no template {name}"));
             Problem::new(Code::InvalidRequest, format!("{what}; there are: {}", known.join(", ")))
         })
     }
 
-    pub(super) fn default_pool(&self) -> Option<&Arc<Pool>> {
-        let named = self.pools.iter().find(|(name, _)| name.as_str() == DEFAULT_TEMPLATE);
-        let only = (self.pools.len() == 1).then(|| self.pools.iter().next()).flatten();
-        named.or(only).map(|(_, pool)| pool)
+    pub(super) fn default_pool(&self) -> Option<Arc<Pool>> {
+        let mut serving = self.pools.serving();
+        let named = serving.iter().position(|pool| pool.name().as_str() == DEFAULT_TEMPLATE);
+        let only = (serving.len() == 1).then_some(0);
+        named.or(only).map(|place| serving.swap_remove(place))
     }
 
     fn hold_workspace(

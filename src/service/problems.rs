@@ -2,9 +2,9 @@
 
 use crate::{
     agent::AgentError,
-    pool::{Failure, FailureKind, LeaseError},
+    pool::{Failure, FailureKind, LeaseError, Refusal},
     problem::{Code, Problem},
-    session::policy::Refusal,
+    session::policy,
     workspace::WorkspaceError,
 };
 
@@ -29,7 +29,23 @@ impl From<LeaseError> for Problem {
                 };
                 Self::new(code, format!("sandboxes can't be started (phase {phase}): {detail}")).retry_after(pause)
             }
-            LeaseError::Closed => Self::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"),
+            LeaseError::Refused(refusal) => match refusal {
+                Refusal::Closed => Self::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"),
+                Refusal::Draining => {
+                    Self::new(Code::PoolExhausted, "this template is being drained: it takes no new sessions")
+                }
+                Refusal::Paused => Self::new(
+                    Code::PoolExhausted,
+                    "no sandbox of this template is left, and its operator lets none be started at present",
+                ),
+                Refusal::TooBig => Self::new(
+                    Code::PoolExhausted,
+                    "a sandbox of this template may use more memory than there is for all sandboxes together",
+                ),
+            },
+            error @ LeaseError::NotWritten(_) => {
+                Self::new(Code::ContainerStartFailed, "the lease could not be written down").because(error)
+            }
         }
     }
 }
@@ -52,20 +68,20 @@ impl From<AgentError> for Problem {
             AgentError::Deadline { .. } => Self::new(Code::AgentTimeout, error.to_string()),
             // The text of a lost link is for the log.
             AgentError::Lost(_) => Self::new(Code::AgentFailed, "the sandbox was lost").because(error),
-            AgentError::Exited(_) | AgentError::Refused { .. } | AgentError::Protocol(_) => {
+            AgentError::Condemned(_) | AgentError::Exited(_) | AgentError::Refused { .. } | AgentError::Protocol(_) => {
                 Self::new(Code::AgentFailed, error.to_string())
             }
         }
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<policy::Refusal> for Problem {
+    fn from(refusal: policy::Refusal) -> Self {
         let code = match refusal {
-            Refusal::Ended => Code::SessionEnded,
-            Refusal::TurnInProgress => Code::TurnInProgress,
-            Refusal::PermissionAnswered => Code::PermissionAnswered,
-            Refusal::TurnOver | Refusal::NotIdle => Code::Conflict,
+            policy::Refusal::Ended => Code::SessionEnded,
+            policy::Refusal::TurnInProgress => Code::TurnInProgress,
+            policy::Refusal::PermissionAnswered => Code::PermissionAnswered,
+            policy::Refusal::TurnOver | policy::Refusal::NotIdle => Code::Conflict,
         };
         Self::new(code, refusal.to_string())
     }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{
     Service,
-    view::{MeView, Page, PermissionView, PoolFailure, PoolView, SessionState, SessionView, TemplateView, TurnView},
+    view::{MeView, Page, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
 };
 use crate::{
     config::Protocol,
@@ -14,6 +14,7 @@ use crate::{
     ids::{SessionId, TurnId},
     limits::Permit,
     log::{CursorExpired, LogReader},
+    pool::Pool,
     problem::{Code, Problem},
     session::{
         SessionHandle,
@@ -140,22 +141,22 @@ impl Service {
     /// What can be leased.
     #[must_use]
     pub fn templates(&self) -> Vec<TemplateView> {
-        let default = self.default_pool().map(|pool| pool.name());
-        let view = |pool: &Arc<crate::pool::Pool>| TemplateView {
+        let default = self.default_pool().map(|pool| pool.name().clone());
+        let view = |pool: &Arc<Pool>| TemplateView {
             name: pool.name().clone(),
             protocol: match pool.recipe().template.protocol {
                 Protocol::Acp => "acp",
                 Protocol::Lines => "lines",
             },
-            default: default == Some(pool.name()),
+            default: default.as_ref() == Some(pool.name()),
         };
-        self.pools.values().map(view).collect()
+        self.pools.serving().iter().map(view).collect()
     }
 
     /// Every pool.
     #[must_use]
     pub fn pools(&self) -> Vec<PoolView> {
-        self.pools.values().map(|pool| PoolView::of(pool)).collect()
+        self.pools.all().iter().map(|pool| PoolView::of(pool)).collect()
     }
 
     /// The caller's limits and what is left.
@@ -264,25 +265,7 @@ impl TurnView {
 }
 
 impl PoolView {
-    fn of(pool: &crate::pool::Pool) -> Self {
-        let figures = pool.figures();
-        let failure = |failure: crate::pool::Failure| PoolFailure {
-            time: failure.time,
-            phase: failure.phase,
-            detail: failure.detail,
-        };
-        Self {
-            template: pool.name().clone(),
-            warm: figures.counts.ready,
-            starting: figures.counts.starting,
-            leased: figures.counts.leased,
-            ending: figures.counts.ending,
-            waiting: figures.waiting,
-            target: figures.target,
-            cap: figures.cap,
-            hits: figures.hits,
-            opens: figures.opens,
-            last_failures: figures.failures.into_iter().map(failure).collect(),
-        }
+    pub(super) fn of(pool: &Pool) -> Self {
+        Self { template: pool.name().clone(), figures: pool.figures() }
     }
 }

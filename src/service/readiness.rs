@@ -49,7 +49,7 @@ impl Service {
             tracing::debug!(%error, "not ready: the engine");
             reasons.push("the container engine can't be reached".to_owned());
         }
-        reasons.extend(self.pools.values().filter_map(|pool| trouble(pool)));
+        reasons.extend(self.pools.serving().iter().filter_map(|pool| trouble(pool)));
         let state_dir = self.state_dir.clone();
         let writing = tokio::task::spawn_blocking(move || write_to(&state_dir));
         if !matches!(timeout(WRITE_DEADLINE, writing).await, Ok(Ok(Ok(())))) {

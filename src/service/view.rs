@@ -11,6 +11,9 @@ use crate::{
     ids::{PermissionId, SessionId, TemplateName, TurnId, WorkspaceName},
 };
 
+pub use crate::pool::{
+    Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, figures::Histogram,
+};
 pub use crate::session::status::{ColdReason, EndReason, LeaseTimes, Tokens, TurnState};
 
 /// A request to open a session. Names are checked by the door that took them in.
@@ -145,37 +148,8 @@ pub struct Page<T> {
 pub struct PoolView {
     /// Its template.
     pub template: TemplateName,
-    /// Ready in stock.
-    pub warm: usize,
-    /// Being started.
-    pub starting: usize,
-    /// Leased.
-    pub leased: usize,
-    /// Being destroyed.
-    pub ending: usize,
-    /// Opens that wait.
-    pub waiting: usize,
-    /// Warm sandboxes it keeps.
-    pub target: usize,
-    /// Sandboxes in all, at most; shared by all pools.
-    pub cap: usize,
-    /// Opens served from stock at once, and in all.
-    pub hits: u64,
-    /// Opens in all.
-    pub opens: u64,
-    /// The last failures, newest first.
-    pub last_failures: Vec<PoolFailure>,
-}
-
-/// Why a sandbox could not be made ready.
-#[derive(Debug, Clone)]
-pub struct PoolFailure {
-    /// When.
-    pub time: Timestamp,
-    /// Which phase: `create`, `start`, `link`, `initialize` or `session`.
-    pub phase: &'static str,
-    /// A public sentence.
-    pub detail: String,
+    /// How it is.
+    pub figures: PoolFigures,
 }
 
 /// What a user may and what is left of it.

@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use self::{clock::Clock, epilogue::Epilogue, turn::RunningTurn};
 use super::{
@@ -215,7 +215,12 @@ impl Driver {
 
     async fn agent_gone(&self, error: &AgentError) -> End {
         let reason = match error {
-            AgentError::Lost(_) => EndReason::SandboxLost,
+            AgentError::Lost(why) => {
+                // The user reads only that it was lost.
+                warn!(why, "a session's sandbox was lost");
+                EndReason::SandboxLost
+            }
+            AgentError::Condemned(_) => EndReason::SandboxLost,
             _ => match timeout(POST_MORTEM_PATIENCE, self.lease.post_mortem()).await {
                 Ok(Some(found)) if found.out_of_memory => EndReason::OutOfMemory,
                 _ => EndReason::AgentExited,

@@ -62,6 +62,10 @@ pub enum ColdReason {
     Empty,
     /// An existing workspace needed a new agent session.
     Workspace,
+    /// The stock was being replaced because the template changed.
+    TemplateChanged,
+    /// The template keeps no stock at present.
+    OverTarget,
 }
 
 impl ColdReason {
@@ -71,6 +75,8 @@ impl ColdReason {
         match self {
             Self::Empty => "empty",
             Self::Workspace => "workspace",
+            Self::TemplateChanged => "template_changed",
+            Self::OverTarget => "over_target",
         }
     }
 }

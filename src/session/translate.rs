@@ -77,7 +77,7 @@ pub fn failure(error: &AgentError) -> (Code, String) {
     match error {
         AgentError::Deadline { .. } => (Code::AgentTimeout, error.to_string()),
         AgentError::Lost(_) => (Code::AgentFailed, "the sandbox was lost".to_owned()),
-        AgentError::Exited(_) | AgentError::Refused { .. } | AgentError::Protocol(_) => {
+        AgentError::Condemned(_) | AgentError::Exited(_) | AgentError::Refused { .. } | AgentError::Protocol(_) => {
             (Code::AgentFailed, error.to_string())
         }
     }

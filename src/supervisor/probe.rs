@@ -158,6 +158,8 @@ pub struct ProbeReport {
     pub limits: BTreeMap<String, Limit>,
     /// Limits of the control group.
     pub cgroup: CgroupLimits,
+    /// Names of its control groups as it sees them: `/` in a namespace of its own.
+    pub cgroup_names: Vec<String>,
 }
 
 impl ProbeReport {

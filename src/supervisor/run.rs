@@ -162,6 +162,8 @@ impl Supervisor {
                 self.switch.linked();
                 self.output.ring().rewind(output_received);
                 self.input_taken_told = 0;
+                // Who asked on the last link asks again on this one.
+                self.pong_due = false;
                 if let Some(aftermath) = &mut self.aftermath {
                     aftermath.relinked();
                 }

@@ -1,11 +1,15 @@
 //! Sessions that end by themselves, each with its reason.
 
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
     client::id,
     house::{House, model},
     settings::{BUSYBOX, Settings},
+    wait::until,
 };
 
 /// Opens a session, waits for its end and gives back the reason.
@@ -87,5 +91,58 @@ async fn a_container_that_somebody_removes_ends_its_session_without_waiting_for_
     house.engine().remove(&containers[0].id).await;
     let last = events.rest().await.pop().expect("there are events");
     assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("sandbox_lost")), "{last:?}");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_stops_answering_ends_its_session_and_is_removed() {
+    let settings = Settings::new().shell().set("templates.shell", "min_warm", "0");
+    let house = House::start(settings.set("sandbox", "relink_timeout", "\"1s\"")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let events = alice.events(&session, 0).await;
+    let containers = house.engine().containers(&house.instance).await;
+    house.engine().pause(&containers[0].id).await;
+    let last = events.rest().await.pop().expect("there are events");
+    assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("sandbox_lost")), "{last:?}");
+    until("the frozen container is removed", Duration::from_secs(10), async || {
+        house.engine().containers(&house.instance).await.is_empty().then_some(())
+    })
+    .await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_suspended_for_a_while_loses_no_sandbox() {
+    let settings = Settings::new().shell().set("pool", "size", "2").set("sandbox", "relink_timeout", "\"2s\"");
+    let house = House::start(settings).await;
+    house.stocked().await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    house.stocked().await;
+    let mut before = house.engine().running(&house.instance).await;
+    let mut supervisors = Vec::new();
+    for id in &before {
+        let init = house.engine().init(id).await.expect("it runs");
+        supervisors.push(Pid::from_raw(init.cast_signed()).expect("a process"));
+    }
+    let all = |signal| {
+        supervisors.iter().for_each(|pid| kill_process(*pid, signal).expect("it runs"));
+    };
+    // There is nothing to look at here: what is tested is that time passes. First as much as makes every supervisor owe an answer.
+    all(Signal::STOP);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    house.signal(Signal::STOP);
+    // More than a supervisor may owe one.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // The server wakes first, and finds everybody silent.
+    house.signal(Signal::CONT);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    all(Signal::CONT);
+    assert_eq!(alice.ask(&session, "echo here").await.trim(), "here");
+    let mut after = house.engine().running(&house.instance).await;
+    before.sort();
+    after.sort();
+    assert_eq!(before, after);
     house.stop().await;
 }

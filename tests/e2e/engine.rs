@@ -1,6 +1,6 @@
 //! The container engine as the tests see it, beside the server: what containers there are, and what is in them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -19,6 +19,9 @@ use crate::{
 
 /// Deadline of one call; removing takes longest.
 const CALL: Duration = Duration::from_secs(20);
+
+/// Deadline for copying an image from one engine to another.
+const COPY: Duration = Duration::from_secs(120);
 
 /// How often a failed test looks for what it has left.
 const LATE_LOOKS: usize = 5;
@@ -71,7 +74,9 @@ impl Engine {
     /// All containers, in any state, that carry this instance's name in one of their labels.
     pub async fn containers(&self, instance: &str) -> Vec<Container> {
         let all = ListContainersOptionsBuilder::default().all(true).build();
-        let all = within("the engine's list", CALL, self.docker.list_containers(Some(all))).await.expect("a list");
+        // Podman's list can't be read while one of its containers is in a state that Docker doesn't have.
+        let list = async || self.docker.list_containers(Some(all.clone())).await.ok();
+        let all = until("the engine's list", CALL, list).await;
         let mut found = Vec::new();
         for summary in all {
             let labels = summary.labels.unwrap_or_default();
@@ -126,6 +131,11 @@ impl Engine {
         made.id
     }
 
+    /// Freezes it, as an operator may.
+    pub async fn pause(&self, id: &str) {
+        within("pause", CALL, self.docker.pause_container(id)).await.expect("it runs");
+    }
+
     pub async fn remove(&self, id: &str) {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         let removing = self.docker.remove_container(id, Some(options));
@@ -163,15 +173,22 @@ impl Engine {
         count
     }
 
-    /// Copies a small image to another engine.
+    /// Copies an image to another engine, unless it has the same one.
     pub async fn copy_image(&self, image: &str, other: &Self) {
         let copying = async {
-            let pieces = self.docker.export_image(image).try_collect::<Vec<_>>().await.expect("the image can be saved");
-            let body = bollard::body_full(pieces.concat().into());
+            let (here, there) = (self.image_id(image).await, other.image_id(image).await);
+            if here.is_some() && here == there {
+                return;
+            }
+            let body = bollard::body_try_stream(self.docker.export_image(image).map_err(io::Error::other));
             let loading = other.docker.import_image(ImportImageOptionsBuilder::default().build(), body, None);
             loading.try_collect::<Vec<_>>().await.expect("the image can be loaded");
         };
-        within("an image is copied", CALL, copying).await;
+        within("an image is copied", COPY, copying).await;
+    }
+
+    async fn image_id(&self, image: &str) -> Option<String> {
+        self.docker.inspect_image(image).await.ok()?.id
     }
 
     /// Removes what a failed test has left. Runs on a thread of its own, since it is called while a test unwinds.

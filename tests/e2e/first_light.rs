@@ -132,7 +132,7 @@ async fn a_template_that_keeps_nothing_warm_is_started_cold_and_says_so() {
     let session = alice.open(json!({"template": "shell"})).await;
     assert_eq!(
         (&session["lease"]["start"], &session["lease"]["reason"]),
-        (&json!("cold"), &json!("empty")),
+        (&json!("cold"), &json!("over_target")),
         "{session}"
     );
     assert_eq!(alice.ask(&session, "echo cold").await.trim(), "cold");

@@ -36,6 +36,7 @@ mod many_at_once;
 mod once_only;
 mod operator;
 mod permissions;
+mod podman;
 mod pool_admin;
 mod pool_chaos;
 mod pool_figures;

@@ -23,6 +23,8 @@ pub(super) enum Asker {
         /// Where it waits.
         reply: Reply,
     },
+    /// Somebody who wants to know whether the agent lives.
+    Probe(Reply),
 }
 
 impl Asker {
@@ -31,7 +33,7 @@ impl Asker {
         match self {
             Self::Turn => {}
             // The driver may have gone meanwhile.
-            Self::Session(reply) | Self::Setting { reply, .. } => drop(reply.send(Err(error))),
+            Self::Session(reply) | Self::Setting { reply, .. } | Self::Probe(reply) => drop(reply.send(Err(error))),
         }
     }
 }

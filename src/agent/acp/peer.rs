@@ -30,6 +30,7 @@ use super::{
     call::{Asker, Calls, Reply},
     message::{self, Message},
     permission::{self, Permissions},
+    probe::{self, Complaints},
     update,
 };
 use crate::{
@@ -87,6 +88,7 @@ pub(super) struct Peer {
     session: String,
     former: Vec<String>,
     answer_deadline: Duration,
+    complaints: Complaints,
     odd: Oddities,
     skipped: SkippedLines,
 }
@@ -109,6 +111,7 @@ impl Peer {
             session: booted.session,
             former: Vec::new(),
             answer_deadline,
+            complaints: Complaints::default(),
             odd: Oddities::default(),
             skipped: booted.skipped,
         }
@@ -161,6 +164,9 @@ impl Peer {
             }
             AgentCommand::Prompt { content } => self.prompt(&content),
             AgentCommand::Cancel => self.cancel(),
+            AgentCommand::Probe { deadline, reply } => {
+                self.ask(probe::PING, &json!({}), Asker::Probe(reply), Some(deadline));
+            }
             AgentCommand::AnswerPermission { request, option_id } => {
                 match self.permissions.answer(request, option_id) {
                     Some(answer) => self.writer.push(answer),
@@ -219,6 +225,7 @@ impl Peer {
     fn hear(&mut self, heard: Heard) {
         let line = match heard {
             Heard::Line(line) => line,
+            Heard::Log(text) if self.complaints.take(&text) => return,
             Heard::Log(text) => return self.outbox.push(AgentEvent::Log { stream: Stream::Stderr, text }),
         };
         match Message::parse(&line) {
@@ -246,6 +253,8 @@ impl Peer {
             Some(Asker::Setting { call, reply }) => {
                 drop(reply.send(result.map(drop).map_err(|message| AgentError::Refused { call, message })));
             }
+            // A refusal is an answer.
+            Some(Asker::Probe(reply)) => drop(reply.send(Ok(()))),
             None => self.odd.late_answers += 1,
         }
     }

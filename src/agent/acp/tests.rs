@@ -3,6 +3,7 @@
 mod boot;
 mod limits;
 mod permissions;
+mod probes;
 mod recorded;
 mod sessions;
 mod turns;

@@ -154,6 +154,8 @@ impl Peer {
             AgentCommand::SetModel { reply, .. } => drop(reply.send(Err(refused("model", no_such_thing)))),
             AgentCommand::Prompt { content } => self.prompt(&content),
             AgentCommand::Cancel => self.cancel(),
+            // There is nothing it could be asked; that it hasn't exited is all there is to know.
+            AgentCommand::Probe { reply, .. } => drop(reply.send(Ok(()))),
             AgentCommand::AnswerPermission { request, .. } => {
                 debug!(request, "a permission that isn't open was answered")
             }

@@ -187,3 +187,12 @@ async fn what_a_program_cannot_do_is_said() {
     agent.commands.send(AgentCommand::OpenSession { workspace, reply }).await.expect("the task lives");
     done.await.expect("a reply").expect("nothing to do");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_has_not_exited_is_well() {
+    let (_fake, agent) = booted().await;
+    let (reply, answer) = oneshot::channel();
+    let probe = AgentCommand::Probe { deadline: Duration::from_secs(1), reply };
+    agent.commands.send(probe).await.expect("the task lives");
+    assert!(answer.await.expect("answered").is_ok());
+}

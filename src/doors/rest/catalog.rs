@@ -8,7 +8,10 @@ use poem_openapi::{OpenApi, payload::Json};
 use super::{
     Door, Group,
     answer::{Answer, Plain},
-    dto::catalog::{Me, PoolList, TemplateList},
+    dto::{
+        catalog::{Me, TemplateList},
+        pool::PoolList,
+    },
     token::Token,
 };
 

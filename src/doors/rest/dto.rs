@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod event;
 pub mod open;
 pub mod permission;
+pub mod pool;
 pub mod problem;
 pub mod prompt;
 pub mod session;

@@ -11,7 +11,7 @@ use std::{
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum};
 
 /// Where the kernel shows cgroups.
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// The cgroup above all sandboxes of this instance, as the engine's driver wants it spelled.
 pub(super) fn parent(info: &SystemInfo, instance: &str) -> String {

@@ -2,6 +2,7 @@
 
 use bollard::models::{SystemInfo, SystemVersion};
 
+use super::podman;
 use crate::runtime::{EngineFacts, Note};
 
 /// What is known about an engine. `ceiling`: the outcome of setting the pool's memory ceiling, if one is configured.
@@ -17,7 +18,13 @@ pub(super) fn facts(
     notes.push(apparmor(info));
     notes.push(user_namespaces(info));
     notes.push(disk_quota(info));
-    notes.push(oci(info, oci_runtime));
+    if podman::is(version) {
+        notes.push(Note::missing(
+            "files in tmpfs",
+            "Podman doesn't limit their number: only their size and the sandbox's memory do",
+        ));
+    }
+    notes.push(oci(info, oci_runtime, podman::is(version)));
     notes.push(match ceiling {
         None => {
             Note::missing("pool ceiling", "none is configured (runtime.memory_mib): only each sandbox has its limit")
@@ -25,14 +32,13 @@ pub(super) fn facts(
         Some(Ok(mib)) => Note::holds("pool ceiling", format!("{mib} MiB over all sandboxes")),
         Some(Err(reason)) => Note::missing("pool ceiling", reason.clone()),
     });
-    EngineFacts { version: name(version), notes }
+    let memory_bytes = info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
+    EngineFacts { version: name(version), memory_bytes, notes }
 }
 
 fn name(version: &SystemVersion) -> String {
-    let components = || version.components.iter().flatten();
-    let podman = components().any(|component| component.name.contains("Podman"));
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "?".to_owned());
-    let engine = if podman { "Podman" } else { "Docker" };
+    let engine = if podman::is(version) { "Podman" } else { "Docker" };
     format!("{engine} {} (API {})", text(&version.version), text(&version.api_version))
 }
 
@@ -106,12 +112,14 @@ fn disk_quota(info: &SystemInfo) -> Note {
     )
 }
 
-fn oci(info: &SystemInfo, configured: Option<&str>) -> Note {
+fn oci(info: &SystemInfo, configured: Option<&str>, podman: bool) -> Note {
     let known = info.runtimes.as_ref();
+    let default = info.default_runtime.as_deref().unwrap_or("?");
     match configured {
-        None => Note::holds(
+        None => Note::holds("OCI runtime", format!("{default} (the engine's default)")),
+        Some(name) if podman && name != default => Note::missing(
             "OCI runtime",
-            format!("{} (the engine's default)", info.default_runtime.as_deref().unwrap_or("?")),
+            format!("{name} is configured, but Podman's API can't choose: start its service with `--runtime {name}`"),
         ),
         Some(name) if known.is_none_or(|runtimes| runtimes.contains_key(name)) => {
             Note::holds("OCI runtime", name.to_owned())
@@ -159,8 +167,21 @@ mod tests {
             runtimes: Some([("runc".to_owned(), bollard::models::Runtime::default())].into()),
             ..SystemInfo::default()
         };
-        assert!(oci(&info, Some("runc")).holds);
-        assert!(!oci(&info, Some("runsc")).holds);
+        assert!(oci(&info, Some("runc"), false).holds);
+        assert!(!oci(&info, Some("runsc"), false).holds);
+    }
+
+    #[test]
+    fn podman_runs_everything_in_the_runtime_its_service_was_started_with() {
+        let runtimes = ["runc", "crun"].map(|name| (name.to_owned(), bollard::models::Runtime::default()));
+        let info = SystemInfo {
+            runtimes: Some(runtimes.into()),
+            default_runtime: Some("crun".to_owned()),
+            ..SystemInfo::default()
+        };
+        assert!(oci(&info, Some("crun"), true).holds);
+        let note = oci(&info, Some("runc"), true);
+        assert!(!note.holds && note.text.contains("--runtime runc"), "{note}");
     }
 
     #[test]

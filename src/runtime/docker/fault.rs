@@ -19,6 +19,13 @@ pub(super) enum Fault {
         /// The engine's words, shortened.
         message: String,
     },
+    /// The engine answered with something that the client library can't read.
+    Unreadable {
+        /// The whole answer.
+        contents: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Anything else: no engine, no answer, no time.
     Trouble(RuntimeError),
 }
@@ -38,10 +45,8 @@ impl Fault {
             | Error::UnsupportedURISchemeError { .. } => {
                 Self::Trouble(RuntimeError::Unreachable { reason: format!("{address}: {}", whole_story(&error)) })
             }
-            other => Self::Trouble(RuntimeError::Refused {
-                call,
-                reason: format!("its answer can't be used: {}", whole_story(&other)),
-            }),
+            Error::JsonDataError { message, contents, .. } => Self::Unreadable { contents, reason: shorten(&message) },
+            other => Self::Trouble(RuntimeError::Refused { call, reason: unusable(&whole_story(&other)) }),
         }
     }
 
@@ -54,6 +59,7 @@ impl Fault {
     pub(super) fn refused(self, call: &'static str) -> RuntimeError {
         match self {
             Self::Status { message, .. } => RuntimeError::Refused { call, reason: message },
+            Self::Unreadable { reason, .. } => RuntimeError::Refused { call, reason: unusable(&reason) },
             Self::Trouble(error) => error,
         }
     }
@@ -62,9 +68,14 @@ impl Fault {
     pub(super) fn breaks_connection(&self) -> bool {
         match self {
             Self::Status { code, message } => *code == 400 && message.contains("client version"),
+            Self::Unreadable { .. } => false,
             Self::Trouble(error) => matches!(error, RuntimeError::Unreachable { .. }),
         }
     }
+}
+
+fn unusable(reason: &str) -> String {
+    format!("its answer can't be used: {reason}")
 }
 
 /// The error and everything below it: "client error (Connect)" alone tells nobody that the socket is missing.

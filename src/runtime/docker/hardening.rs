@@ -1,6 +1,7 @@
 //! One sandbox in the engine's words: every field that keeps the agent in, set on purpose. Pure.
 //!
-//! `docs/security.md` says what each field does and what it can't; the tests below hold the table, field by field.
+//! `docs/security.md` says what each field does and what it can't; the tests below hold the table, field by field. In Docker's words;
+//! [`super::podman`] has those of Podman.
 
 use std::{collections::HashMap, path::Path};
 
@@ -9,7 +10,7 @@ use bollard::models::{
     RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::labels;
+use super::{labels, podman};
 use crate::{
     runtime::{
         Owner,
@@ -44,6 +45,8 @@ pub(super) struct Setting {
     pub(super) oci_runtime: Option<String>,
     /// The cgroup above all sandboxes, in the words of the engine's cgroup driver.
     pub(super) cgroup_parent: String,
+    /// How to speak to the engine when it is Podman.
+    pub(super) podman: Option<podman::Manner>,
 }
 
 /// The name of a sandbox's container: for people; nothing is ever found by it.
@@ -53,7 +56,7 @@ pub(super) fn container_name(spec: &SandboxSpec) -> String {
 
 /// The whole container.
 pub(super) fn container(spec: &SandboxSpec, setting: &Setting) -> ContainerCreateBody {
-    ContainerCreateBody {
+    let mut body = ContainerCreateBody {
         image: Some(spec.image.clone()),
         hostname: Some("sandbox".to_owned()),
         user: Some(format!("{}:{}", setting.owner.uid, setting.owner.gid)),
@@ -72,7 +75,11 @@ pub(super) fn container(spec: &SandboxSpec, setting: &Setting) -> ContainerCreat
         labels: Some(labels::of(spec, &setting.instance)),
         host_config: Some(host(spec, setting)),
         ..ContainerCreateBody::default()
+    };
+    if let Some(podman) = &setting.podman {
+        podman.put(&mut body, spec);
     }
+    body
 }
 
 fn host(spec: &SandboxSpec, setting: &Setting) -> HostConfig {
@@ -153,13 +160,13 @@ fn tmpfs(spec: &SandboxSpec, owner: Owner) -> HashMap<String, String> {
 }
 
 /// The profile on one line; the engine keeps it with each container.
-fn seccomp() -> String {
+pub(super) fn seccomp() -> String {
     let profile: serde_json::Value =
         serde_json::from_str(SECCOMP).expect("the profile is part of the program and tested");
     profile.to_string()
 }
 
-fn limit(name: &str, value: u64) -> ResourcesUlimits {
+pub(super) fn limit(name: &str, value: u64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.to_owned()), soft: Some(signed(value)), hard: Some(signed(value)) }
 }
 

@@ -14,6 +14,7 @@ use std::{
 use bollard::{Docker, errors::Error, models::ContainerState, query_parameters::EventsOptionsBuilder};
 use futures_util::StreamExt as _;
 
+use super::seconds;
 use crate::runtime::PostMortem;
 
 /// How far back a lack of memory is taken for the cause of the end.
@@ -32,11 +33,6 @@ pub(super) async fn was_out_of_memory(client: &Docker, container: &str) -> Resul
         .build();
     let mut events = pin!(client.events(Some(options)));
     events.next().await.transpose().map(|event| event.is_some())
-}
-
-/// The engine's way to write a time: seconds and billionths.
-fn seconds(time: Duration) -> String {
-    format!("{}.{:09}", time.as_secs(), time.subsec_nanos())
 }
 
 /// Puts together what the state says and what the events say.

@@ -33,5 +33,6 @@ pub(super) fn setting() -> Setting {
         owner: Owner { uid: 10_001, gid: 10_001 },
         oci_runtime: None,
         cgroup_parent: "/greenroom-test".to_owned(),
+        podman: None,
     }
 }

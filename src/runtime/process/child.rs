@@ -5,7 +5,10 @@ use std::{path::Path, process::ExitStatus, time::Duration};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
-use crate::{runtime::command::supervisor_arguments, sandbox::spec::SandboxSpec};
+use crate::{
+    runtime::{BoxState, command::supervisor_arguments},
+    sandbox::spec::SandboxSpec,
+};
 
 /// How long a supervisor may take to end its agent and itself when asked, longer than it gives the agent; then its whole group is
 /// killed.
@@ -43,9 +46,24 @@ impl Running {
         self.child.try_wait().ok().flatten()
     }
 
+    /// What it is doing: stopped by a signal counts as paused.
+    pub(super) fn state(&mut self) -> BoxState {
+        if self.exit_status().is_some() {
+            return BoxState::Ended;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // The name before it, in brackets, may hold anything.
+        match stat.rsplit(") ").next().and_then(|rest| rest.chars().next()) {
+            Some('T' | 't') => BoxState::Paused,
+            _ => BoxState::Running,
+        }
+    }
+
     /// Asks it to end, waits, kills what is left of its group, and reaps it.
     pub(super) async fn end(mut self) {
         self.signal(Signal::TERM);
+        // One that is stopped hears nothing until it goes on.
+        self.signal(Signal::CONT);
         if tokio::time::timeout(END_GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
             let _reaped = tokio::time::timeout(END_GRACE, self.child.wait()).await;

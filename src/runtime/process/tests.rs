@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::*;
 use crate::{
     ids::{Epoch, SlotId, TemplateName},
@@ -101,7 +103,7 @@ async fn it_lists_what_it_made_and_tells_whether_it_runs() {
     let process = Process::new();
     let container = process.create(&spec).await.expect("made");
     let found = process.list().await.expect("listed");
-    assert_eq!((found.len(), found[0].running, &found[0].slot), (1, false, &spec.slot));
+    assert_eq!((found.len(), found[0].state, &found[0].slot), (1, BoxState::Created, &spec.slot));
     process.start(&container).await.expect("started");
     let ended = async {
         loop {
@@ -113,7 +115,35 @@ async fn it_lists_what_it_made_and_tells_whether_it_runs() {
         }
     };
     assert_eq!(tokio::time::timeout(PATIENCE, ended).await.expect("it ends"), 3);
-    assert!(!process.list().await.expect("listed")[0].running);
+    assert_eq!(process.list().await.expect("listed")[0].state, BoxState::Ended);
+}
+
+#[tokio::test]
+async fn a_stopped_supervisor_counts_as_paused_and_still_goes_when_removed() {
+    let slot = tempfile::tempdir().expect("a folder");
+    let spec = spec(slot.path(), "echo here > part; mv part told; exec sleep 60");
+    let process = Process::new();
+    let container = process.create(&spec).await.expect("made");
+    let pid = process.start(&container).await.expect("started");
+    written(&slot.path().join("home/told")).await;
+    assert_eq!(process.list().await.expect("listed")[0].state, BoxState::Running);
+    kill_process(Pid::from_raw(pid).expect("a process"), Signal::STOP).expect("it is ours");
+    let stopped = async {
+        while process.list().await.expect("listed")[0].state != BoxState::Paused {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stopped).await.expect("it stops");
+    tokio::time::timeout(PATIENCE, process.remove(&container)).await.expect("in time").expect("removed");
+    until_dead(&pid.to_string()).await;
+}
+
+#[tokio::test]
+async fn the_machines_memory_is_told() {
+    let facts = Process::new().engine().await.expect("it is always there");
+    assert!(facts.memory_bytes.is_some_and(|bytes| bytes > 64 * 1024 * 1024), "{facts:?}");
+    assert_eq!(total_memory("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2048 * 1024));
+    assert_eq!(total_memory("MemTotal: nonsense\n"), None);
 }
 
 #[tokio::test]

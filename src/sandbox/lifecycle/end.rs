@@ -90,7 +90,9 @@ impl Remains {
 
     /// The engine has made it.
     pub fn container_is(&mut self, id: ContainerId) {
-        self.parts_mut().container = Container::Made(id);
+        let parts = self.parts_mut();
+        parts.entry.container_is(id.clone());
+        parts.container = Container::Made(id);
     }
 
     /// The slot's way out.
@@ -100,7 +102,15 @@ impl Remains {
 
     /// The slot's link.
     pub fn link_is(&mut self, link: Link) {
-        self.parts_mut().link = Some(link);
+        let parts = self.parts_mut();
+        parts.entry.condemner_is(link.condemner());
+        parts.link = Some(link);
+    }
+
+    /// The slot's link, once its supervisor has called.
+    #[must_use]
+    pub fn link(&self) -> Option<&Link> {
+        self.parts().link.as_ref()
     }
 
     /// See [`super::Sandbox::when_gone`].

@@ -69,7 +69,7 @@ impl Starter {
                     FromAgent::Chunk { bytes, stream: Stream::Stdout, .. } => text.extend_from_slice(&bytes),
                     FromAgent::Chunk { .. } => {}
                     FromAgent::Exited(exit) => return Err(ProofError::NoReport(format!("it ended with {exit:?}"))),
-                    FromAgent::Lost(why) => return Err(ProofError::NoReport(why)),
+                    FromAgent::Lost(why) | FromAgent::Condemned(why) => return Err(ProofError::NoReport(why)),
                 }
                 if text.contains(&b'\n') || text.len() > REPORT_MAX {
                     break;

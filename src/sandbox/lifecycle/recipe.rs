@@ -23,6 +23,8 @@ pub struct Recipe {
     pub endpoint: Arc<Endpoint>,
     /// How its agent talks.
     pub protocol: Arc<dyn AgentProtocol>,
+    /// What the image's name stood for when the recipe was last looked at, if the engine could tell.
+    pub image_id: Option<String>,
 }
 
 impl Recipe {
@@ -43,6 +45,17 @@ impl Recipe {
             Protocol::Acp => Arc::new(Acp::new(tasks.clone(), metrics.agent_skipped_lines(&name))),
             Protocol::Lines => Arc::new(Lines::new(template.quiet_time, tasks.clone())),
         };
-        Ok(Self { name, template: Arc::new(template), endpoint, protocol })
+        Ok(Self { name, template: Arc::new(template), endpoint, protocol, image_id: None })
+    }
+
+    /// Whether sandboxes of both are the same: the image, its command, its limits, its model API and all the rest that is not about how many
+    /// there are. An image that was built anew under its old name is another one.
+    #[must_use]
+    pub fn makes_the_same(&self, other: &Self) -> bool {
+        let same_image = match (&self.image_id, &other.image_id) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        same_image && self.template.same_recipe(&other.template)
     }
 }

@@ -1,12 +1,10 @@
 //! Starts sandboxes: create, start, link, initialize, session.
 //!
-//! Starts are bounded: at most `start_limit` at a time over all templates, because on a busy machine every further one makes all of
-//! them slower. A start that fails or is dropped at any await leaves nothing: what exists is held by a [`Remains`] from the first
+//! How many start at the same time is the warmer's business. A start that fails or is dropped at any await leaves nothing: what exists is held by a [`Remains`] from the first
 //! step on, and goes to the reaper with it.
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use tokio::sync::Semaphore;
 use tracing::{Instrument as _, info_span};
 
 use super::{Reaper, Recipe, Remains, Sandbox};
@@ -68,7 +66,6 @@ pub struct Starter {
     epoch: Epoch,
     supervisor: PathBuf,
     settings: config::Sandbox,
-    limit: Semaphore,
     reaper: Reaper,
     metrics: Metrics,
 }
@@ -87,8 +84,6 @@ pub struct StarterParts {
     pub supervisor: PathBuf,
     /// Sandbox settings.
     pub settings: config::Sandbox,
-    /// Starts at a time.
-    pub start_limit: usize,
     /// Where remains go.
     pub reaper: Reaper,
     /// Instruments.
@@ -109,17 +104,15 @@ impl Starter {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: StarterParts) -> Self {
-        let StarterParts { runtime, gateway, slots, epoch, supervisor, settings, start_limit, reaper, metrics } = parts;
-        let limit = Semaphore::new(start_limit.max(1));
-        Self { runtime, gateway, slots, epoch, supervisor, settings, limit, reaper, metrics }
+        let StarterParts { runtime, gateway, slots, epoch, supervisor, settings, reaper, metrics } = parts;
+        Self { runtime, gateway, slots, epoch, supervisor, settings, reaper, metrics }
     }
 
-    /// Makes one sandbox and boots its agent. Waits for its turn among the starts first.
+    /// Makes one sandbox and boots its agent.
     ///
     /// # Errors
     /// The phase that failed and why. Nothing is left behind.
     pub async fn start(&self, recipe: &Recipe, slot: &SlotId, entry: Entry) -> Result<Sandbox, StartFailure> {
-        let _turn = self.limit.acquire().await.expect("the semaphore is never closed");
         let span = info_span!("sandbox.start", template = %recipe.name, slot = %slot, otel.status_code = tracing::field::Empty);
         let outcome = self.boot(recipe, slot, entry).instrument(span.clone()).await;
         match &outcome {

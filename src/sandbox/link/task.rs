@@ -1,29 +1,29 @@
 //! The task that owns one link after its first connection: see the module's page for its states.
 
 use std::{
-    os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
     LinkConfig, Request, Shared,
+    condemner::{self, Condemned},
+    heartbeat::Heartbeat,
     inbox::Inbox,
+    init::Init,
     listener::{Greeted, Greeting, LinkListener},
     outbox::Outbox,
 };
 use crate::{
     sandbox::pipes::{AgentExit, FromAgent},
     supervisor::{
-        connection::{Connection, ConnectionError, PING_EVERY, Turn},
+        connection::{Connection, ConnectionError, Turn},
         frames::{Ending, Frame, Hello, VERSION},
     },
 };
@@ -38,6 +38,7 @@ pub(super) struct Ends {
     pub output: mpsc::Sender<FromAgent>,
     pub done_with: watch::Receiver<u64>,
     pub requests: mpsc::Receiver<Request>,
+    pub condemned: Condemned,
     pub ended: watch::Sender<bool>,
 }
 
@@ -61,9 +62,25 @@ enum Event {
     NothingMoreDone,
     Input(Option<Bytes>),
     Request(Option<Request>),
-    Ping,
+    Beat,
+    Condemned(String),
     InitEnded,
     GiveUp,
+}
+
+/// Why there is no link any more.
+#[derive(Debug)]
+enum Loss {
+    /// It broke. For the log.
+    Broken(String),
+    /// Somebody ended it from outside. For the user.
+    Condemned(String),
+}
+
+impl From<String> for Loss {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
 }
 
 /// The owner of a link.
@@ -71,8 +88,7 @@ enum Event {
 pub(super) struct Task {
     listener: LinkListener,
     init_pid: i32,
-    /// Tells when the sandbox's first process ends; none on a kernel that can't (before 5.3).
-    init: Option<AsyncFd<OwnedFd>>,
+    init: Init,
     config: LinkConfig,
     ends: Ends,
     shared: Arc<Shared>,
@@ -83,7 +99,7 @@ pub(super) struct Task {
     done_open: bool,
     handle_open: bool,
     taken_told: u64,
-    ping_due: bool,
+    heartbeat: Heartbeat,
     stop: Option<Duration>,
     stop_told: bool,
     exit: Option<AgentExit>,
@@ -97,7 +113,7 @@ impl Task {
         let mut task = Self {
             listener,
             init_pid,
-            init: watch_for_end(init_pid),
+            init: Init::watch(init_pid),
             config,
             ends,
             shared,
@@ -108,7 +124,7 @@ impl Task {
             done_open: true,
             handle_open: true,
             taken_told: 0,
-            ping_due: false,
+            heartbeat: Heartbeat::new(config.relink_timeout, Instant::now()),
             stop: None,
             stop_told: false,
             exit: None,
@@ -120,19 +136,23 @@ impl Task {
 
     /// Runs until the agent's end is delivered, the link is lost, or the handle is dropped (which aborts this).
     pub async fn run(mut self) {
-        let mut pings = interval(PING_EVERY);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = interval(self.heartbeat.period());
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lost = loop {
             self.speak();
             if self.is_over() {
                 break None;
             }
-            let event = self.wait(&mut pings).await;
-            if let Err(why) = self.handle(event) {
-                break Some(why);
+            let event = self.wait(&mut beats).await;
+            if let Err(loss) = self.handle(event) {
+                break Some(loss);
             }
         };
         self.shared.up.store(false, Ordering::Relaxed);
+        // Whoever waits for a sign of life learns now that there will be none.
+        self.ends.requests.close();
+        while self.ends.requests.try_recv().is_ok() {}
+        self.heartbeat.end();
         match lost {
             None => {
                 if let State::Linked(connection) = &mut self.state {
@@ -140,13 +160,13 @@ impl Task {
                     connection.flush(GOODBYE_DEADLINE).await;
                 }
             }
-            Some(why) => self.tell_lost(why).await,
+            Some(loss) => self.tell_lost(loss).await,
         }
         // Nobody may be left to see it.
         let _unseen = self.ends.ended.send(true);
     }
 
-    async fn wait(&mut self, pings: &mut tokio::time::Interval) -> Event {
+    async fn wait(&mut self, beats: &mut tokio::time::Interval) -> Event {
         let wants_input = self.outbox.wants_more();
         let has_output = !self.inbox.is_empty() || (self.exit.is_some() && !self.exit_delivered);
         let linked = matches!(self.state, State::Linked(_));
@@ -172,17 +192,18 @@ impl Task {
             }
             bytes = ends.input.recv(), if wants_input => Event::Input(bytes),
             request = ends.requests.recv(), if self.handle_open => Event::Request(request),
-            _ = pings.tick(), if linked => Event::Ping,
+            _ = beats.tick(), if linked => Event::Beat,
+            why = condemner::reason(&mut ends.condemned) => Event::Condemned(why),
             // Only without a link: what a dead supervisor said last is read to its end first.
-            () = ended(init.as_ref()), if !linked => Event::InitEnded,
+            () = init.ended(), if !linked => Event::InitEnded,
         }
     }
 
     /// What follows from an event.
     ///
     /// # Errors
-    /// The link is lost for good; the text says why.
-    fn handle(&mut self, event: Event) -> Result<(), String> {
+    /// The link is lost for good.
+    fn handle(&mut self, event: Event) -> Result<(), Loss> {
         match event {
             Event::Accepted(new) => {
                 // One link at a time: a second one of the same process waits until the first is seen to be dead, by dialling again.
@@ -191,8 +212,8 @@ impl Task {
                 }
             }
             Event::Greeted(said) => self.on_hello(said)?,
-            Event::Heard(frame) => return self.on_frame(frame),
-            Event::Broken(error) => self.unlink(error.to_string()),
+            Event::Heard(frame) => self.on_frame(frame)?,
+            Event::Broken(error) => self.unlink(&error),
             Event::ReaderGone => {
                 self.reader_gone = true;
                 self.inbox.discard();
@@ -208,10 +229,15 @@ impl Task {
                     connection.say(&Frame::Signal(number));
                 }
             }
+            Event::Request(Some(Request::Ping { asker })) => self.heartbeat.ask(asker, Instant::now()),
             Event::Request(None) => self.handle_open = false,
-            Event::Ping => self.ping_due = true,
-            Event::InitEnded => return Err("the sandbox's first process has ended".to_owned()),
-            Event::GiveUp => return Err(self.why_lost()),
+            Event::Beat => {
+                let beat = self.heartbeat.beat(Instant::now());
+                beat.map_err(|silent| format!("the supervisor did not answer for {} ms", silent.as_millis()))?;
+            }
+            Event::Condemned(why) => return Err(Loss::Condemned(why)),
+            Event::InitEnded => return Err("the sandbox's first process has ended".to_owned().into()),
+            Event::GiveUp => return Err(self.why_lost().into()),
             Event::Room | Event::Delivered | Event::Done => {}
         }
         Ok(())
@@ -236,14 +262,15 @@ impl Task {
         self.outbox.rewind(hello.input_received);
         self.taken_told = 0;
         self.stop_told = false;
+        self.heartbeat.relinked(Instant::now());
         self.state = State::Linked(connection);
         self.shared.up.store(true, Ordering::Relaxed);
     }
 
-    fn unlink(&mut self, why: String) {
+    fn unlink(&mut self, error: &ConnectionError) {
         self.shared.up.store(false, Ordering::Relaxed);
-        let until = Instant::now() + self.config.relink_timeout;
-        self.state = State::Waiting { until, why, greeting: None };
+        let until = self.heartbeat.patience_ends(matches!(error, ConnectionError::Silent), Instant::now());
+        self.state = State::Waiting { until, why: error.to_string(), greeting: None };
     }
 
     fn on_frame(&mut self, frame: Frame) -> Result<(), String> {
@@ -261,7 +288,7 @@ impl Task {
                     Ending::Signal(signal) => AgentExit { code: None, signal: Some(signal) },
                 });
             }
-            Frame::Pong => {}
+            Frame::Pong => self.heartbeat.pong(Instant::now()),
             other => return Err(format!("the supervisor said {other:?}")),
         }
         Ok(())
@@ -274,7 +301,7 @@ impl Task {
         if !connection.has_room() {
             return;
         }
-        if std::mem::take(&mut self.ping_due) {
+        if self.heartbeat.send() {
             connection.say(&Frame::Ping);
         }
         if let Some(grace) = self.stop
@@ -311,38 +338,20 @@ impl Task {
     }
 
     /// Delivers what arrived, then the bad news; as long as there is a reader.
-    async fn tell_lost(&mut self, why: String) {
+    async fn tell_lost(&mut self, loss: Loss) {
         while let Some(chunk) = self.inbox.pop() {
             if self.ends.output.send(chunk).await.is_err() {
                 return;
             }
         }
-        let last = match self.exit {
-            Some(_) if self.exit_delivered => return,
-            Some(exit) => FromAgent::Exited(exit),
-            None => FromAgent::Lost(why),
+        let last = match (self.exit, loss) {
+            (Some(_), _) if self.exit_delivered => return,
+            (Some(exit), _) => FromAgent::Exited(exit),
+            (None, Loss::Broken(why)) => FromAgent::Lost(why),
+            (None, Loss::Condemned(why)) => FromAgent::Condemned(why),
         };
         // A reader that is gone needs no news.
         let _gone = self.ends.output.send(last).await;
-    }
-}
-
-/// A handle on the process itself, not on its number, which may soon be another's.
-#[expect(
-    deprecated,
-    reason = "unsound only for types that may give another descriptor each time; its successor is unsafe"
-)]
-fn watch_for_end(pid: i32) -> Option<AsyncFd<OwnedFd>> {
-    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-    AsyncFd::with_interest(process, Interest::READABLE).ok()
-}
-
-/// Waits until the process ends; for ever when that can't be told.
-async fn ended(process: Option<&AsyncFd<OwnedFd>>) {
-    match process {
-        // An error means that the handle is of no use: the link's own deadline remains.
-        Some(process) if process.readable().await.is_ok() => {}
-        _ => std::future::pending().await,
     }
 }
 

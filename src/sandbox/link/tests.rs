@@ -257,3 +257,90 @@ async fn dropping_the_link_ends_the_pipes_and_turns_the_supervisor_away() {
     while timeout(PATIENCE, supervisor.turn()).await.expect("in time").is_ok() {}
     assert!(UnixStream::connect(&house.path).await.is_err());
 }
+
+/// Hears the next ping.
+async fn hear_ping(connection: &mut Connection) {
+    while !matches!(
+        timeout(PATIENCE, connection.turn()).await.expect("in time").expect("linked"),
+        Turn::Heard(Frame::Ping)
+    ) {}
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_its_own_pong() {
+    let house = House::new();
+    let (mut supervisor, link, _pipes) = house.link(PATIENCE).await;
+    // The link's own.
+    hear_ping(&mut supervisor).await;
+    let mut ping = std::pin::pin!(link.ping(PATIENCE));
+    assert!(timeout(Duration::from_millis(20), &mut ping).await.is_err(), "nobody answered yet");
+    supervisor.say(&Frame::Pong);
+    supervisor.flush(PATIENCE).await;
+    // That was the other one's pong; now ours is asked.
+    tokio::select! {
+        _ = &mut ping => panic!("answered by a pong to another ping"),
+        () = hear_ping(&mut supervisor) => {}
+    }
+    supervisor.say(&Frame::Pong);
+    supervisor.flush(PATIENCE).await;
+    assert!(ping.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_ping_to_a_silent_or_absent_supervisor_ends_with_its_deadline() {
+    let house = House::new();
+    let (supervisor, link, _pipes) = house.link(PATIENCE).await;
+    let patience = Duration::from_millis(30);
+    assert_eq!(link.ping(patience).await, Err(PingError::Silent { waited: patience }));
+    drop(supervisor);
+    assert_eq!(link.ping(patience).await, Err(PingError::Silent { waited: patience }));
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_there_and_does_not_answer_is_lost() {
+    let house = House::new();
+    let (mut supervisor, link, mut pipes) = house.link(Duration::from_millis(100)).await;
+    say_output(&mut supervisor, [1]).await;
+    assert_eq!(receive_number(&mut pipes).await, 1);
+    let (asked, last) = tokio::join!(link.ping(PATIENCE), receive(&mut pipes));
+    assert!(matches!(last, FromAgent::Lost(why) if why.contains("did not answer for 1")));
+    assert_eq!(asked, Err(PingError::Ended), "who waits for a sign learns that there will be none");
+    assert_eq!(link.ping(PATIENCE).await, Err(PingError::Ended));
+}
+
+#[tokio::test]
+async fn a_supervisor_that_answers_lives_on_however_short_the_patience() {
+    let house = House::new();
+    let (mut supervisor, link, _pipes) = house.link(Duration::from_millis(100)).await;
+    for _ in 0..8 {
+        hear_ping(&mut supervisor).await;
+        supervisor.say(&Frame::Pong);
+        supervisor.flush(PATIENCE).await;
+    }
+    assert!(link.is_up());
+}
+
+#[tokio::test]
+async fn a_condemned_sandbox_is_gone_at_once_with_the_first_reason_after_what_it_said() {
+    let house = House::new();
+    let (mut supervisor, link, mut pipes) = house.link(PATIENCE).await;
+    say_output(&mut supervisor, [1]).await;
+    assert_eq!(receive_number(&mut pipes).await, 1);
+    let condemner = link.condemner();
+    condemner.condemn("an operator paused the sandbox");
+    condemner.condemn("another reason");
+    assert!(matches!(receive(&mut pipes).await, FromAgent::Condemned(why) if why == "an operator paused the sandbox"));
+    assert!(pipes.output.recv().await.is_none());
+    assert_eq!(link.ping(PATIENCE).await, Err(PingError::Ended));
+    drop(link);
+    condemner.condemn("too late");
+}
+
+#[tokio::test]
+async fn a_link_that_is_down_can_be_condemned() {
+    let house = House::new();
+    let (supervisor, link, mut pipes) = house.link(PATIENCE).await;
+    drop(supervisor);
+    link.condemner().condemn("gone");
+    assert!(matches!(receive(&mut pipes).await, FromAgent::Condemned(why) if why == "gone"));
+}

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Expectations;
+use super::{Expectations, Verdict};
 use crate::{
     sandbox::spec::inside,
-    supervisor::probe::{Outcome, ProbeReport},
+    supervisor::probe::{Mount, Outcome, ProbeReport},
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -13,12 +13,17 @@ const MIB: u64 = 1024 * 1024;
 /// Mount points an engine adds to any container; it is the root below them that counts.
 const ENGINES_OWN: [&str; 4] = ["/proc", "/sys", "/dev", "/etc"];
 
+/// Where some engines mount something that must take nothing: an empty tmpfs of ours covers theirs.
+const COVERED: [&str; 2] = ["/run", "/var/tmp"];
+
 /// One thing looked at from inside.
 pub(super) struct Check {
     pub(super) about: &'static str,
     pub(super) asked: String,
     pub(super) seen: String,
     pub(super) holds: bool,
+    /// What it is when it doesn't hold.
+    pub(super) otherwise: Verdict,
     /// The engine's fields that stand behind it.
     fields: &'static [&'static str],
 }
@@ -47,6 +52,7 @@ pub(super) fn checks(report: &ProbeReport, expected: &Expectations) -> Vec<Check
         read_only("sockets' folder", report, inside::RUN),
         mounts(report, expected),
         engine_sockets(report),
+        cgroup_names(report),
         counted("memory", report.cgroup.memory_bytes, expected.limits.memory_mib * MIB, &["Memory"]),
         counted("processes", report.cgroup.pids, u64::from(expected.limits.pids), &["PidsLimit"]),
         resource(report, "open files", "Max open files", &expected.limits.open_files.to_string()),
@@ -63,6 +69,7 @@ fn user(report: &ProbeReport, expected: &Expectations) -> Check {
         asked: format!("{}:{}, no more groups", owner.uid, owner.gid),
         seen: format!("{}:{}, groups {:?}", report.uid, report.gid, report.groups),
         holds: report.uid == owner.uid && report.gid == owner.gid && report.uid != 0 && own_group,
+        otherwise: Verdict::Failed,
         fields: &["User", "GroupAdd"],
     }
 }
@@ -74,6 +81,7 @@ fn first_process(report: &ProbeReport) -> Check {
         asked: "our supervisor".to_owned(),
         seen: report.init_name.clone(),
         holds: report.init_name == name,
+        otherwise: Verdict::Failed,
         fields: &["Entrypoint", "PidMode", "Init"],
     }
 }
@@ -86,6 +94,7 @@ fn capabilities(report: &ProbeReport) -> Check {
         asked: "none".to_owned(),
         seen: if all == 0 { "none in any of the five sets".to_owned() } else { format!("{all:#x}") },
         holds: all == 0,
+        otherwise: Verdict::Failed,
         fields: &["CapDrop", "CapAdd", "Privileged"],
     }
 }
@@ -96,6 +105,7 @@ fn new_privileges(report: &ProbeReport) -> Check {
         asked: "never".to_owned(),
         seen: if report.no_new_privs { "never" } else { "possible" }.to_owned(),
         holds: report.no_new_privs,
+        otherwise: Verdict::Failed,
         fields: &[],
     }
 }
@@ -106,6 +116,7 @@ fn seccomp(report: &ProbeReport) -> Check {
         asked: "our profile".to_owned(),
         seen: format!("mode {}", report.seccomp_mode),
         holds: report.seccomp_mode == 2,
+        otherwise: Verdict::Failed,
         fields: &["SecurityOpt"],
     }
 }
@@ -125,6 +136,7 @@ fn forbidden_calls(report: &ProbeReport) -> Check {
             format!("got through: {}", got_through.join(", "))
         },
         holds: !report.trials.is_empty() && got_through.is_empty(),
+        otherwise: Verdict::Failed,
         fields: &[],
     }
 }
@@ -141,6 +153,7 @@ fn network(report: &ProbeReport) -> Check {
             format!("{}; reached {}", report.interfaces.join(", "), reached.join(", "))
         },
         holds: alone && !report.connections.is_empty() && reached.is_empty(),
+        otherwise: Verdict::Failed,
         fields: &["NetworkMode", "PortBindings", "PublishAllPorts", "Links", "ExtraHosts"],
     }
 }
@@ -156,6 +169,7 @@ fn root(report: &ProbeReport) -> Check {
             None => if read_only { "read-only" } else { "mounted for writing" }.to_owned(),
         },
         holds: read_only && written.is_none(),
+        otherwise: Verdict::Failed,
         fields: &["ReadonlyRootfs"],
     }
 }
@@ -178,6 +192,7 @@ fn tmpfs(about: &'static str, report: &ProbeReport, path: &str, mib: u64) -> Che
                 mount.fs_type == "tmpfs"
                     && wanted.iter().all(|&wanted| mount.options.iter().any(|option| option == wanted))
             }),
+        otherwise: Verdict::Failed,
         fields: &["Tmpfs"],
     }
 }
@@ -190,6 +205,7 @@ fn read_only(about: &'static str, report: &ProbeReport, path: &str) -> Check {
         asked: "mounted read-only".to_owned(),
         seen: if holds { "read-only" } else { "can be changed, or is not there" }.to_owned(),
         holds,
+        otherwise: Verdict::Failed,
         fields: &["Binds"],
     }
 }
@@ -203,12 +219,14 @@ fn mounts(report: &ProbeReport, expected: &Expectations) -> Check {
         .iter()
         .map(String::as_str)
         .filter(|point| !ours.contains(point) && !ENGINES_OWN.iter().any(|top| below(point, top)))
+        .filter(|point| !(COVERED.contains(point) && takes_nothing(report, point)))
         .collect();
     Check {
         about: "other mounts",
         asked: "none".to_owned(),
         seen: if strange.is_empty() { "none".to_owned() } else { strange.join(", ") },
         holds: strange.is_empty() && !report.mount_points.is_empty(),
+        otherwise: Verdict::Failed,
         fields: &["Mounts", "VolumesFrom", "Devices", "DeviceRequests", "DeviceCgroupRules"],
     }
 }
@@ -219,7 +237,21 @@ fn engine_sockets(report: &ProbeReport) -> Check {
         asked: "out of sight".to_owned(),
         seen: if report.engine_sockets.is_empty() { "none".to_owned() } else { report.engine_sockets.join(", ") },
         holds: report.engine_sockets.is_empty(),
+        otherwise: Verdict::Failed,
         fields: &[],
+    }
+}
+
+/// Names tell the agent of the engine and of the pool, but open nothing: the control groups it sees are its own, and read-only.
+fn cgroup_names(report: &ProbeReport) -> Check {
+    let alone = report.cgroup_names == ["/"];
+    Check {
+        about: "control groups' names",
+        asked: "out of sight".to_owned(),
+        seen: if alone { "none".to_owned() } else { report.cgroup_names.join(", ") },
+        holds: alone,
+        otherwise: Verdict::Unavailable,
+        fields: &["CgroupnsMode"],
     }
 }
 
@@ -230,6 +262,7 @@ fn counted(about: &'static str, seen: Option<u64>, asked: u64, fields: &'static 
         asked: format!("at most {asked}"),
         seen: seen.map_or_else(|| "not visible".to_owned(), |seen| seen.to_string()),
         holds: seen.is_none_or(|seen| seen <= asked),
+        otherwise: Verdict::Failed,
         fields,
     }
 }
@@ -241,8 +274,17 @@ fn resource(report: &ProbeReport, about: &'static str, name: &str, asked: &str) 
         asked: format!("at most {asked}"),
         seen: limit.map_or_else(|| "unknown".to_owned(), |limit| limit.hard.clone()),
         holds: limit.is_some_and(|limit| limit.hard == asked),
+        otherwise: Verdict::Failed,
         fields: &["Ulimits"],
     }
+}
+
+/// Whether this is a tmpfs of its own that can't be written.
+fn takes_nothing(report: &ProbeReport, path: &str) -> bool {
+    let empty = |mount: &Mount| mount.mount_point == path && mount.fs_type == "tmpfs";
+    report.mounts.get(path).is_some_and(empty)
+        && has_option(report, path, "ro")
+        && report.writes.get(path).is_some_and(|outcome| !outcome.is_ok())
 }
 
 fn has_option(report: &ProbeReport, path: &str, option: &str) -> bool {

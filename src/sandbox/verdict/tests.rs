@@ -16,6 +16,7 @@ fn expected() -> Expectations {
 
 fn facts() -> EngineFacts {
     EngineFacts {
+        memory_bytes: None,
         version: "Docker".to_owned(),
         notes: vec![Note::holds("seccomp", "there"), Note::missing("disk quota", "none")],
     }
@@ -45,7 +46,7 @@ fn tight() -> ProbeReport {
         "connections": {"192.0.2.1:80": "ENETUNREACH"},
         "engine_sockets": [],
         "limits": {"Max open files": limit("4096"), "Max core file size": limit("0"), "Max locked memory": limit("65536")},
-        "cgroup": {"memory_bytes": 2_147_483_648_u64, "pids": 256},
+        "cgroup": {"memory_bytes": 2_147_483_648_u64, "pids": 256}, "cgroup_names": ["/"],
     }))
     .expect("a report")
 }
@@ -120,4 +121,28 @@ fn limits_that_a_sandbox_cannot_see_are_the_engines_word() {
     assert!(failed(&verdicts(&facts(), &[], &report, &expected())).is_empty());
     let lines = ["PidsLimit: asked for 256, got null".to_owned()];
     assert_eq!(failed(&verdicts(&facts(), &lines, &report, &expected())), ["processes"]);
+}
+
+#[test]
+fn an_empty_tmpfs_that_takes_nothing_is_no_mount_to_fear_and_any_other_is() {
+    let with_run = |options: serde_json::Value, written: &str| {
+        let mut report = serde_json::to_value(tight()).expect("a report is JSON");
+        report["mount_points"].as_array_mut().expect("a list").push(json!("/run"));
+        report["mounts"]["/run"] = json!({"mount_point": "/run", "fs_type": "tmpfs", "options": options});
+        report["writes"]["/run"] = json!(written);
+        let report = serde_json::from_value(report).expect("a report");
+        failed(&verdicts(&facts(), &[], &report, &expected())).join(", ")
+    };
+    assert_eq!(with_run(json!(["ro", "nosuid"]), "EROFS"), "");
+    assert_eq!(with_run(json!(["rw", "nosuid"]), "EROFS"), "other mounts");
+    assert_eq!(with_run(json!(["ro", "nosuid"]), "ok"), "other mounts");
+}
+
+#[test]
+fn names_of_the_hosts_control_groups_are_told_but_no_hole() {
+    let report = ProbeReport { cgroup_names: vec!["/pool/libpod-1".to_owned()], ..tight() };
+    let rows = verdicts(&facts(), &[], &report, &expected());
+    let row = rows.iter().find(|row| row.about == "control groups' names").expect("a row");
+    assert_eq!((row.verdict, row.inside.as_str()), (Verdict::Unavailable, "/pool/libpod-1"));
+    assert_eq!(refusal(&rows), None);
 }

@@ -1,6 +1,10 @@
 //! Facts the probe reads from `/proc` and `/sys`. What can't be read is left empty: the server decides what that means.
 
-use std::{collections::BTreeMap, env, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
+};
 
 use rustix::process::{getgid, getuid};
 
@@ -22,7 +26,7 @@ pub fn look_around() -> ProbeReport {
     let mount_info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let home = env::var("HOME").unwrap_or_else(|_| "/".to_owned());
     let all_mounts: Vec<Mount> = mount_info.lines().filter_map(mount_in).collect();
-    let folders = ["/", "/etc", "/tmp", "/dev/shm", "/sandbox", "/.greenroom/run", home.as_str()];
+    let folders = ["/", "/etc", "/run", "/tmp", "/var/tmp", "/dev/shm", "/sandbox", "/.greenroom/run", home.as_str()];
     ProbeReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uid: getuid().as_raw(),
@@ -56,6 +60,7 @@ pub fn look_around() -> ProbeReport {
             .filter_map(limit_in)
             .collect(),
         cgroup: cgroup_limits(),
+        cgroup_names: cgroup_names_in(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
         home,
     }
 }
@@ -124,6 +129,12 @@ fn cgroup_limits() -> CgroupLimits {
     }
 }
 
+/// The third part of each line: `number:controllers:NAME`.
+fn cgroup_names_in(text: &str) -> Vec<String> {
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
 /// The number in a control group's file; version 2 says `max` where there is no limit.
 fn cgroup_limit_in(text: &str) -> Option<u64> {
     if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
@@ -141,6 +152,12 @@ mod tests {
         assert_eq!(cgroup_limit_in("max"), Some(u64::MAX));
         assert_eq!(cgroup_limit_in("1024"), Some(1024));
         assert_eq!(cgroup_limit_in("lots"), None);
+    }
+
+    #[test]
+    fn control_groups_are_told_once_each() {
+        assert_eq!(cgroup_names_in("2:pids:/\n1:cpu,cpuacct:/\n0::/\n"), ["/"]);
+        assert_eq!(cgroup_names_in("2:pids:/pool/a:b\n0::/\n"), ["/", "/pool/a:b"]);
     }
 
     #[test]

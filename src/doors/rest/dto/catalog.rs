@@ -2,8 +2,8 @@
 
 use poem_openapi::Object;
 
-use super::{Time, Usage};
-use crate::service::view::{MeView, PoolFailure, PoolView, Readiness, TemplateView};
+use super::Usage;
+use crate::service::view::{MeView, Readiness, TemplateView};
 
 /// A recipe of sandboxes.
 #[derive(Debug, Clone, Object)]
@@ -27,74 +27,6 @@ impl From<TemplateView> for Template {
 pub struct TemplateList {
     /// The templates, by name.
     pub items: Vec<Template>,
-}
-
-/// Why a sandbox could not be made ready.
-#[derive(Debug, Clone, Object)]
-pub struct StartFailure {
-    /// When.
-    pub time: Time,
-    /// In which phase: `create`, `start`, `link`, `initialize` or `session`.
-    pub phase: String,
-    /// A sentence for people.
-    pub detail: String,
-}
-
-impl From<PoolFailure> for StartFailure {
-    fn from(failure: PoolFailure) -> Self {
-        Self { time: Time(failure.time), phase: failure.phase.to_owned(), detail: failure.detail }
-    }
-}
-
-/// The sandboxes of one template.
-#[derive(Debug, Clone, Object)]
-pub struct Pool {
-    /// The template.
-    pub template: String,
-    /// Ready and waiting.
-    pub warm: u64,
-    /// Being started.
-    pub starting: u64,
-    /// Leased.
-    pub leased: u64,
-    /// Being destroyed.
-    pub ending: u64,
-    /// Opens that wait for a sandbox.
-    pub waiting: u64,
-    /// Warm sandboxes it keeps.
-    pub target: u64,
-    /// Sandboxes in all, at most; shared by all pools.
-    pub cap: u64,
-    /// The share of opens that were served from stock at once, 0 to 1; null: there was none yet.
-    #[oai(nullable)]
-    pub hit_rate: Option<f64>,
-    /// The last failures, newest first.
-    pub last_failures: Vec<StartFailure>,
-}
-
-impl From<PoolView> for Pool {
-    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
-    fn from(pool: PoolView) -> Self {
-        Self {
-            template: pool.template.to_string(),
-            warm: pool.warm as u64,
-            starting: pool.starting as u64,
-            leased: pool.leased as u64,
-            ending: pool.ending as u64,
-            waiting: pool.waiting as u64,
-            target: pool.target as u64,
-            cap: pool.cap as u64,
-            hit_rate: (pool.opens > 0).then(|| pool.hits as f64 / pool.opens as f64),
-            last_failures: pool.last_failures.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-/// The pools.
-#[derive(Debug, Clone, Object)]
-pub struct PoolList {
-    /// The pools, by template.
-    pub items: Vec<Pool>,
 }
 
 /// A limit on how many there may be at the same time.

@@ -61,6 +61,10 @@ pub enum Cold {
     Empty,
     /// An existing workspace needed a new agent session.
     Workspace,
+    /// The stock was being replaced because the template changed.
+    TemplateChanged,
+    /// The template keeps no stock at present.
+    OverTarget,
 }
 
 /// How a session came to its sandbox.
@@ -88,6 +92,8 @@ impl From<LeaseTimes> for Lease {
             reason: lease.cold.map(|reason| match reason {
                 ColdReason::Empty => Cold::Empty,
                 ColdReason::Workspace => Cold::Workspace,
+                ColdReason::TemplateChanged => Cold::TemplateChanged,
+                ColdReason::OverTarget => Cold::OverTarget,
             }),
             wait_ms: milliseconds(lease.wait),
             workspace_ms: milliseconds(lease.workspace),

@@ -1,0 +1,109 @@
+//! Settings read again while the app runs, asked for by SIGHUP or by an operator.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use super::{
+    capacity,
+    engine::{compile, identified},
+};
+use crate::{
+    config::{Changes, Config, ConfigError, reload::Reloader},
+    pool::{Applied, Pools},
+    problem::{Code, Problem},
+    runtime::{Runtime, RuntimeError},
+    sandbox::lifecycle::Recipe,
+    telemetry::Metrics,
+};
+
+/// Why settings were not reloaded; those in effect stay so.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// They are faulty.
+    #[error(transparent)]
+    Faulty(#[from] ConfigError),
+    /// A template can't be made a recipe of, or asks for an image that isn't there.
+    #[error("{0}")]
+    Template(String),
+    /// They were given by a program, which has to be asked.
+    #[error("settings that came from no file can't be read again")]
+    NoSource,
+    /// The reading panicked or was cut short by the end of the program.
+    #[error("the settings could not be read: {0}")]
+    Unread(#[from] tokio::task::JoinError),
+}
+
+impl From<ReloadError> for Problem {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Faulty(_) | ReloadError::Template(_) => Self::new(Code::InvalidRequest, error.to_string()),
+            ReloadError::NoSource => Self::new(Code::Conflict, error.to_string()),
+            ReloadError::Unread(_) => Self::internal(error),
+        }
+    }
+}
+
+/// Reads settings again and puts them into effect.
+pub(super) struct Reload {
+    /// One at a time: held while the file is read and until what it says is in effect. None: there is nothing to read.
+    pub(super) source: Mutex<Option<Reloader>>,
+    /// What the app was built with, as the program completed it.
+    pub(super) config: Arc<Config>,
+    pub(super) pools: Arc<Pools>,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) metrics: Metrics,
+    /// The memory of the engine's machine.
+    pub(super) machine_bytes: Option<u64>,
+}
+
+impl Reload {
+    /// Reads the settings again, applies what can be applied at once, and says what is different. Dropping the future leaves everything as
+    /// it was, or as it is to be.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing is applied.
+    pub(super) async fn reload(&self) -> Result<Changes, ReloadError> {
+        let mut source = self.source.lock().await;
+        let reloader = source.as_mut().ok_or(ReloadError::NoSource)?;
+        let reader = reloader.clone();
+        let reread = tokio::task::spawn_blocking(move || reader.read()).await??;
+        let mut changes = reread.changes.clone();
+        let Config { templates, pool, .. } = reread.config.clone();
+        let config = Config { templates, pool, ..Config::clone(&self.config) };
+        let recipes = compile(&config, &self.metrics).map_err(|error| ReloadError::Template(error.to_string()))?;
+        let recipes = identified(&*self.runtime, recipes).await;
+        self.check_images(&recipes, &changes).await?;
+
+        // From here on there is no await.
+        let capacity = capacity::of(&config, self.machine_bytes);
+        capacity::warn_of_too_little(&config, capacity);
+        let Applied { added, changed, removed } = self.pools.apply(recipes, &config.pool, capacity);
+        let names = |templates: Vec<crate::ids::TemplateName>| templates.iter().map(ToString::to_string).collect();
+        // An image that was built anew under its old name changes a template too.
+        (changes.added, changes.changed, changes.removed) = (names(added), names(changed), names(removed));
+        reloader.adopt(reread);
+        info!(
+            added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, removed = ?changes.removed,
+            pool = ?changes.pool, "settings reloaded"
+        );
+        if !changes.restart_needed.is_empty() {
+            warn!(settings = ?changes.restart_needed, "changed settings that stay without effect until a restart");
+        }
+        Ok(changes)
+    }
+
+    /// A template that is new or changed must have its image: else it would only fail, later and where nobody looks.
+    async fn check_images(&self, recipes: &[Recipe], changes: &Changes) -> Result<(), ReloadError> {
+        let new =
+            |recipe: &&Recipe| changes.added.iter().chain(&changes.changed).any(|name| name == recipe.name.as_str());
+        for recipe in recipes.iter().filter(new).filter(|recipe| recipe.image_id.is_none()) {
+            if let Err(error @ RuntimeError::NoImage { .. }) = self.runtime.resolve_image(&recipe.template.image).await
+            {
+                return Err(ReloadError::Template(format!("templates.{}: {error}", recipe.name)));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! All pools of a server: one per template of the settings, changed when the settings are read again.
+//!
+//! A template that is new gets a pool; one that changed has its stock replaced, a fresh sandbox for each stale one; one that is gone gives up its
+//! stock, serves its leases to their end and is forgotten. Leases are never touched.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
+
+use super::{Pool, health, sweep, warmer, watch};
+use crate::{
+    config,
+    ids::{SlotId, TemplateName},
+    runtime::{Runtime, RuntimeError},
+    sandbox::{
+        census::{Capacity, Census, Record, SandboxState},
+        lifecycle::{Recipe, Starter},
+    },
+};
+
+/// What all pools are made from.
+pub struct PoolsParts {
+    /// One per template.
+    pub recipes: Vec<Recipe>,
+    /// Sizes and times.
+    pub settings: config::Pool,
+    /// Who is there, and how much room.
+    pub census: Arc<Census>,
+    /// Makes sandboxes.
+    pub starter: Arc<Starter>,
+    /// The engine, for sweeps, events and figures.
+    pub runtime: Arc<dyn Runtime>,
+    /// Starts at the same time, of all pools.
+    pub start_limit: usize,
+}
+
+/// All pools, and the tasks that keep them.
+pub struct Pools {
+    /// For a look-up or a change, never across an await.
+    pools: RwLock<BTreeMap<TemplateName, Arc<Pool>>>,
+    pub(super) census: Arc<Census>,
+    pub(super) starter: Arc<Starter>,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) start_limit: usize,
+    turns: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What became of new settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Templates that are new.
+    pub added: Vec<TemplateName>,
+    /// Templates whose stock is being replaced.
+    pub changed: Vec<TemplateName>,
+    /// Templates that are gone.
+    pub removed: Vec<TemplateName>,
+}
+
+/// One sandbox, for operators.
+#[derive(Debug, Clone)]
+pub struct SandboxFigures {
+    /// Its slot.
+    pub slot: SlotId,
+    /// What the census knows.
+    pub record: Record,
+    /// Whether it was made before its template changed.
+    pub stale: bool,
+}
+
+impl Pools {
+    /// Makes a pool for each recipe and starts what keeps them: warmer, health, sweep and watch. All of it ends with [`Pools::close`].
+    #[must_use]
+    pub fn start(parts: PoolsParts) -> Arc<Self> {
+        let PoolsParts { recipes, settings, census, starter, runtime, start_limit } = parts;
+        let start_limit = start_limit.max(1);
+        let pool = |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit));
+        let pools = RwLock::new(recipes.into_iter().map(pool).collect());
+        let (turns, tasks, stop) = (AtomicU64::default(), TaskTracker::new(), CancellationToken::new());
+        let pools = Arc::new(Self { pools, census, starter, runtime, start_limit, turns, tasks, stop });
+        pools.keep(warmer::run(Arc::clone(&pools)));
+        pools.keep(health::run(Arc::clone(&pools)));
+        pools.keep(sweep::run(Arc::clone(&pools), settings.sweep));
+        pools.keep(watch::run(Arc::clone(&pools)));
+        pools
+    }
+
+    /// The pool of a template. One that is gone from the settings isn't found.
+    #[must_use]
+    pub fn get(&self, name: &TemplateName) -> Option<Arc<Pool>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(name).filter(|pool| !pool.is_removed()).cloned()
+    }
+
+    /// Every pool by name, also those whose template is gone while they have leases.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Every pool that serves, by name.
+    #[must_use]
+    pub fn serving(&self) -> Vec<Arc<Pool>> {
+        self.all().into_iter().filter(|pool| !pool.is_removed()).collect()
+    }
+
+    /// Takes new settings.
+    pub fn apply(&self, recipes: Vec<Recipe>, settings: &config::Pool, capacity: Capacity) -> Applied {
+        self.census.set_capacity(capacity);
+        let mut applied = Applied::default();
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, pool) in &*pools {
+            if !pool.is_removed() && !recipes.iter().any(|recipe| recipe.name == *name) {
+                pool.remove();
+                applied.removed.push(name.clone());
+            }
+        }
+        for recipe in recipes {
+            let name = recipe.name.clone();
+            match pools.get(&name) {
+                Some(pool) => {
+                    let back = pool.is_removed();
+                    let changed = pool.change(recipe, settings);
+                    if back {
+                        applied.added.push(name);
+                    } else if changed {
+                        applied.changed.push(name);
+                    }
+                }
+                None => {
+                    pools.insert(name.clone(), Pool::new(recipe, settings, &self.census, self.start_limit));
+                    applied.added.push(name);
+                }
+            }
+        }
+        drop(pools);
+        self.census.tell();
+        applied
+    }
+
+    /// Every sandbox there is.
+    #[must_use]
+    pub fn sandboxes(&self) -> Vec<SandboxFigures> {
+        let generations: BTreeMap<_, _> =
+            self.all().iter().map(|pool| (pool.name().clone(), pool.control().generation)).collect();
+        let figures = |(slot, record): (SlotId, Record)| {
+            let stale = generations.get(&record.template) != Some(&record.generation);
+            SandboxFigures { slot, record, stale }
+        };
+        let mut all: Vec<_> = self.census.records().into_iter().map(figures).collect();
+        all.sort_by_key(|one| one.record.since);
+        all
+    }
+
+    /// Destroys one sandbox, whatever it is doing; a session in it ends as `sandbox_lost`. False if there is none of this id.
+    ///
+    /// # Errors
+    /// The engine would not remove a container that was still starting.
+    pub async fn destroy(&self, slot: &SlotId) -> Result<bool, RuntimeError> {
+        let Some(record) = self.census.records().remove(slot) else { return Ok(false) };
+        info!(%slot, template = %record.template, "an operator destroys a sandbox");
+        self.end(slot, &record, "an operator destroyed the sandbox");
+        if record.state == SandboxState::Starting
+            && let Some(container) = &record.container
+        {
+            self.runtime.remove(container).await?;
+        }
+        Ok(true)
+    }
+
+    /// Ends a sandbox that waits or is leased; `why` is public.
+    pub(super) fn end(&self, slot: &SlotId, record: &Record, why: &str) {
+        let in_stock = self.all().iter().any(|pool| pool.stock.discard(slot, why));
+        if !in_stock && let Some(condemner) = &record.condemner {
+            condemner.condemn(why);
+        }
+    }
+
+    /// Ends all waiting, all starting, and all that keeps the pools; hands all stock to the reaper.
+    pub fn close(&self) {
+        self.stop.cancel();
+        for pool in self.all() {
+            pool.close();
+        }
+    }
+
+    pub(super) fn next_turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Forgets pools without a template once nothing is left of them.
+    pub(super) fn forget_removed(&self) {
+        let gone = |pool: &Arc<Pool>| pool.is_removed() && self.census.counts(pool.name()).total() == 0;
+        if self.all().iter().any(gone) {
+            self.pools.write().unwrap_or_else(PoisonError::into_inner).retain(|_, pool| !gone(pool));
+        }
+    }
+
+    fn keep(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}

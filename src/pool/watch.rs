@@ -1,0 +1,60 @@
+//! The engine's events: a hint that somebody should look, sooner than the sweep would.
+//!
+//! An event never ends anything by itself: the engine is asked what is true now. When the events break off, which they do whenever the engine
+//! restarts, a full sweep makes up for what was missed.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use tokio::time::sleep;
+use tracing::{debug, info};
+
+use super::{Pools, sweep};
+use crate::{
+    runtime::{EngineEvent, EventKind},
+    sandbox::census::SandboxState,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs until it is dropped.
+pub(super) async fn run(pools: Arc<Pools>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match pools.runtime.events().await {
+            Ok(mut events) => {
+                pause = FIRST_PAUSE;
+                while let Some(event) = events.next().await {
+                    heed(&pools, event).await;
+                }
+                debug!("the engine's events broke off");
+            }
+            Err(error) => debug!(%error, "the engine gives no events"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        sweep::both_ways(&pools).await;
+    }
+}
+
+async fn heed(pools: &Pools, event: EngineEvent) {
+    let EngineEvent { slot, kind } = event;
+    let Some(record) = pools.census.records().remove(&slot) else { return };
+    match kind {
+        EventKind::Paused => {
+            info!(%slot, "the engine says that a sandbox was paused");
+            sweep::end_those_that_do_not_run(pools).await;
+        }
+        // An agent whose tool was killed for want of memory is its user's; one that still waits is nobody's loss.
+        EventKind::OutOfMemory if record.state == SandboxState::Ready => {
+            pools.end(&slot, &record, "it ran out of memory while it waited");
+        }
+        EventKind::Died | EventKind::Removed => {
+            for pool in pools.all() {
+                pool.stock.check();
+            }
+        }
+        EventKind::OutOfMemory | EventKind::Signalled | EventKind::Resumed => {}
+    }
+}
