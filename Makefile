@@ -1,7 +1,7 @@
 # `make` lists what there is. One target folder for everything, so that nothing is built twice.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint engine podman image test-image supervisor openapi bench-lease clean-state
+.PHONY: help run test test-fast lint engine podman image test-image supervisor openapi bench-lease bench-refill soak chaos clean-state
 
 # Where `make run` keeps its state, as `greenroom serve --dev` chooses it.
 GREENROOM_STATE ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/greenroom
@@ -44,6 +44,15 @@ openapi: ## write openapi/openapi.json and openapi/admin.json anew
 
 bench-lease: image supervisor ## warm against cold, 50 times each; writes target/bench/lease.json
 	cargo bench --locked --bench lease
+
+bench-refill: image supervisor ## refill under continuous leasing against what the machine can start; writes target/bench/refill.json
+	cargo bench --locked --bench refill
+
+soak: image test-image supervisor ## opens, prompts, aborts, kills for MINUTES=20, a census before and after; writes target/bench/soak.json
+	MINUTES=$(or $(MINUTES),20) cargo bench --locked --bench soak
+
+chaos: ## the pool's kill and fault tests alone, the long ones included
+	@scripts/chaos
 
 clean-state: ## remove the state folder of a stopped `make run`, workspaces included
 	@test -n "$(GREENROOM_STATE)" -a "$(GREENROOM_STATE)" != /
