@@ -37,9 +37,10 @@ test-image: engine ## the small image for tests
 supervisor: ## the static supervisor, in target/supervisor/
 	@scripts/supervisor
 
-openapi: ## write openapi/openapi.json anew
-	@# By way of a new file: a failed build must not leave an empty document.
+openapi: ## write openapi/openapi.json and openapi/admin.json anew
+	@# By way of new files: a failed build must not leave an empty document.
 	cargo run --quiet --locked -- openapi >target/openapi.json && mv target/openapi.json openapi/openapi.json
+	cargo run --quiet --locked -- openapi --admin >target/openapi.json && mv target/openapi.json openapi/admin.json
 
 bench-lease: image supervisor ## warm against cold, 50 times each; writes target/bench/lease.json
 	cargo bench --locked --bench lease

@@ -10,6 +10,7 @@ mod descriptors;
 mod engine;
 mod house;
 mod leftovers;
+mod operators;
 mod program;
 mod reload;
 
@@ -38,7 +39,7 @@ use crate::{
     limits::Limits,
     pool::{Pools, PoolsParts},
     service::{self, Service},
-    telemetry::{Metrics, labels::SandboxState},
+    telemetry::Metrics,
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
@@ -103,7 +104,7 @@ impl App {
             warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");
         }
         let engine = Engine::open(&config, &metrics)?;
-        let facts = engine.facts().await?;
+        let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         engine.clear_leftovers().await?;
         if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
@@ -112,9 +113,7 @@ impl App {
         }
         info!("one throw-away sandbox proved engine, mounts and link");
 
-        let capacity = capacity::of(&config, facts.memory_bytes);
-        capacity::warn_of_too_little(&config, capacity);
-        engine.census.set_capacity(capacity);
+        capacity::warn_of_too_little(&config, engine.census.capacity());
         let background = CancellationToken::new();
         let pools = Pools::start(PoolsParts {
             recipes: engine::identified(&*engine.runtime, engine.recipes.clone()).await,
@@ -190,14 +189,14 @@ impl App {
         let (users, operators) = listeners.ok_or_else(|| StartError::Setting("an app serves once".to_owned()))?;
         let doors_stop = CancellationToken::new();
         let settings = &self.config.server;
-        let metrics = self.engine.metrics.clone();
+        let metrics = &self.engine.metrics;
         let user_door = doors::rest::app(
             Arc::clone(&self.service),
             Arc::clone(&self.authenticator),
             Arc::clone(&self.config),
-            metrics,
+            metrics.clone(),
         );
-        let operator_door = doors::admin_app(self.metrics_text());
+        let operator_door = doors::admin::app(self.operators(), Arc::clone(&self.config), metrics.clone());
         let serving = TaskTracker::new();
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
@@ -219,24 +218,6 @@ impl App {
         self.engine.close().await;
         info!("stopped");
         Ok(())
-    }
-
-    /// Renders the metrics; gauges are read at that moment.
-    fn metrics_text(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
-        let (metrics, pools) = (self.engine.metrics.clone(), Arc::clone(&self.pools));
-        Arc::new(move || {
-            for pool in pools.all() {
-                let name = pool.name();
-                let figures = pool.figures();
-                let counts = figures.counts;
-                metrics.set_sandboxes(name, SandboxState::Starting, counts.starting);
-                metrics.set_sandboxes(name, SandboxState::Ready, counts.ready);
-                metrics.set_sandboxes(name, SandboxState::Leased, counts.leased);
-                metrics.set_sandboxes(name, SandboxState::Ending, counts.ending);
-                metrics.set_waiting(name, figures.waiting);
-            }
-            metrics.render()
-        })
     }
 }
 

@@ -234,6 +234,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// The engine's trouble.
     async fn verify(&self, container: &ContainerId, spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError>;
 
+    /// All boxes together get at most so much memory from here on, in MiB; what becomes of it, [`Runtime::engine`] tells. Nothing happens
+    /// where a runtime has no such thing.
+    fn limit_all(&self, _memory_mib: u64) {}
+
+    /// Removes what was made for all boxes together. Called when there are none any more; if there are, it leaves things as they are.
+    async fn tidy_up(&self) {}
+
     /// How the box ended, or how it goes; None when the runtime can't tell (any more).
     ///
     /// # Errors

@@ -349,7 +349,8 @@ async fn one_that_simply_ended_was_not_out_of_memory() {
 #[tokio::test]
 async fn all_sandboxes_together_stay_below_the_pools_ceiling() {
     let bench = Bench::new();
-    let runtime = bench.runtime_at(&bench.address, |config| config.memory_mib = Some(48));
+    let runtime = bench.runtime_at(&bench.address, |_config| {});
+    runtime.limit_all(48);
     let facts = runtime.engine().await.expect("it is there");
     let note = facts.notes.iter().find(|note| note.about == "pool ceiling").expect("it is told either way");
     if !note.holds {

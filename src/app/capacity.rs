@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use crate::{config::Config, sandbox::census::Capacity};
+use crate::{config::Config, runtime::Runtime, sandbox::census::Capacity};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -17,6 +17,13 @@ pub(super) fn of(config: &Config, machine_bytes: Option<u64>) -> Capacity {
     let share = machine_bytes.map(|bytes| ((bytes / MIB) as f64 * config.pool.memory_share) as u64);
     let memory_mib = [share, config.runtime.memory_mib].into_iter().flatten().min().unwrap_or(u64::MAX);
     Capacity { sandboxes: config.pool.cap, memory_mib }
+}
+
+/// The ceiling that the kernel keeps over all sandboxes together is the same memory: what their limits promise, they may use, and no more.
+pub(super) fn bound(runtime: &dyn Runtime, capacity: Capacity) {
+    if capacity.memory_mib < u64::MAX {
+        runtime.limit_all(capacity.memory_mib);
+    }
 }
 
 /// Tells an operator in time that the settings promise more than there is room for.

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use super::{
-    STOP_DEADLINE,
+    STOP_DEADLINE, capacity,
     house::{House, StartError},
     leftovers, program,
 };
@@ -79,12 +79,16 @@ impl Engine {
         Ok(Self { runtime, starter, recipes, census, slots, reaper, workspaces, house, reaper_stop, metrics })
     }
 
-    /// Who the engine is.
+    /// Who the engine is. What its machine has bounds all sandboxes from here on.
     ///
     /// # Errors
     /// It doesn't answer.
-    pub async fn facts(&self) -> Result<EngineFacts, StartError> {
-        self.runtime.engine().await.map_err(StartError::Runtime)
+    pub async fn facts(&self, config: &Config) -> Result<EngineFacts, StartError> {
+        let facts = self.runtime.engine().await.map_err(StartError::Runtime)?;
+        let capacity = capacity::of(config, facts.memory_bytes);
+        capacity::bound(&*self.runtime, capacity);
+        self.census.set_capacity(capacity);
+        Ok(facts)
     }
 
     /// Clears what a former run left: containers, then slots, workspaces going home.
@@ -133,6 +137,7 @@ impl Engine {
             warn!("not all sandboxes could be destroyed in time; the next start destroys them");
         }
         self.reaper_stop.cancel();
+        self.runtime.tidy_up().await;
     }
 }
 

@@ -78,6 +78,7 @@ impl Reload {
 
         // From here on there is no await.
         let capacity = capacity::of(&config, self.machine_bytes);
+        capacity::bound(&*self.runtime, capacity);
         capacity::warn_of_too_little(&config, capacity);
         let Applied { added, changed, removed } = self.pools.apply(recipes, &config.pool, capacity);
         let names = |templates: Vec<crate::ids::TemplateName>| templates.iter().map(ToString::to_string).collect();

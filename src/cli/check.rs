@@ -49,7 +49,7 @@ pub(super) async fn run(args: CheckArgs) -> anyhow::Result<()> {
 
 async fn check(config: Config) -> anyhow::Result<Report> {
     let engine = Engine::open(&config, &Metrics::default())?;
-    let facts = engine.facts().await?;
+    let facts = engine.facts(&config).await?;
     clear_former(&*engine.runtime).await;
     let mut rows = images(&*engine.runtime, &config).await;
     let proven = engine.prove().await;

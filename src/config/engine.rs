@@ -50,7 +50,8 @@ pub struct Runtime {
     /// Deadline of create and of start. Default 20 s.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
-    /// Memory ceiling of all sandboxes together, in MiB. Default: none beyond `pool` × template limits.
+    /// Memory of all sandboxes together, in MiB: the sum of their limits, and the ceiling the kernel keeps. Default: what
+    /// `pool.memory_share` gives.
     pub memory_mib: Option<u64>,
     /// The uid and gid in the sandbox. Default 10001 when the server is root, else the server's own.
     pub uid: Option<u32>,

@@ -18,7 +18,14 @@ mod sample;
 mod usage;
 mod verify;
 
-use std::{collections::HashMap, sync::Once, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bollard::{
@@ -57,7 +64,8 @@ pub struct Docker {
     instance: String,
     owner: Owner,
     oci_runtime: Option<String>,
-    memory_mib: Option<u64>,
+    /// The memory ceiling of all containers together, in MiB; 0: none was set.
+    memory_mib: AtomicU64,
     call_timeout: Duration,
     start_timeout: Duration,
     odd_labels_told: Once,
@@ -80,7 +88,7 @@ impl Docker {
             instance,
             owner: choose_owner(config.uid, Owner::own()).map_err(refused)?,
             oci_runtime: config.oci_runtime.clone(),
-            memory_mib: config.memory_mib,
+            memory_mib: AtomicU64::new(0),
             call_timeout: config.call_timeout,
             start_timeout: config.start_timeout,
             odd_labels_told: Once::new(),
@@ -99,8 +107,8 @@ impl Docker {
 
     /// Sets the ceiling anew each time it is looked at: it is gone after a reboot, and an empty cgroup may be cleaned away.
     fn set_ceiling(&self, info: &SystemInfo) -> Option<Result<u64, String>> {
-        let parent = ceiling::parent(info, &self.instance);
-        self.memory_mib.map(|mib| ceiling::set(info, &parent, mib).map(|()| mib))
+        let mib = Some(self.memory_mib.load(Ordering::Relaxed)).filter(|mib| *mib > 0)?;
+        Some(ceiling::set(info, &ceiling::parent(info, &self.instance), mib).map(|()| mib))
     }
 
     async fn inspect(&self, container: &ContainerId) -> Result<ContainerInspectResponse, Fault> {
@@ -161,6 +169,16 @@ impl Runtime for Docker {
         let engine = self.connection.engine_now().await.map_err(|fault| fault.refused("version"))?;
         let ceiling = self.set_ceiling(&engine.info);
         Ok(facts::facts(&engine.version, &engine.info, self.oci_runtime.as_deref(), ceiling.as_ref()))
+    }
+
+    fn limit_all(&self, memory_mib: u64) {
+        self.memory_mib.store(memory_mib, Ordering::Relaxed);
+    }
+
+    async fn tidy_up(&self) {
+        if let Ok(engine) = self.connection.engine().await {
+            ceiling::clear(&engine.info, &ceiling::parent(&engine.info, &self.instance));
+        }
     }
 
     async fn alive(&self) -> Result<(), RuntimeError> {

@@ -37,6 +37,22 @@ pub(super) fn set(info: &SystemInfo, parent: &str, memory_mib: u64) -> Result<()
     set_below(Path::new(ROOT), unified, parent, memory_mib)
 }
 
+/// Removes the cgroup, which nobody does when its last container has gone. One that isn't empty stays, and systemd looks after its own.
+pub(super) fn clear(info: &SystemInfo, parent: &str) {
+    if info.cgroup_driver != Some(SystemInfoCgroupDriverEnum::SYSTEMD) {
+        clear_below(Path::new(ROOT), parent);
+    }
+}
+
+/// In the one tree of version 2, or in that of each controller of version 1.
+fn clear_below(root: &Path, parent: &str) {
+    let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for tree in controllers.chain([root.to_owned()]) {
+        // The kernel removes a cgroup by `rmdir`, and only an empty one.
+        let _not_there_or_not_empty = fs::remove_dir(tree.join(parent.trim_start_matches('/')));
+    }
+}
+
 fn set_below(root: &Path, unified: bool, parent: &str, memory_mib: u64) -> Result<(), String> {
     let bytes = memory_mib.saturating_mul(1024 * 1024);
     let (tree, file) =
@@ -89,6 +105,20 @@ mod tests {
         assert_eq!(limit, "536870912");
         set_below(root.path(), true, "/greenroom-x", 512).expect("it is writable");
         assert_eq!(fs::read_to_string(root.path().join("greenroom-x/memory.max")).expect("written"), "536870912");
+    }
+
+    #[test]
+    fn what_is_empty_goes_and_what_is_not_stays() {
+        let root = tempfile::tempdir().expect("a folder");
+        for folder in ["memory/greenroom-x", "pids/greenroom-x/box", "memory/other"] {
+            fs::create_dir_all(root.path().join(folder)).expect("a folder");
+        }
+        clear_below(root.path(), "/greenroom-x");
+        let there = |folder| root.path().join(folder).exists();
+        assert_eq!(
+            (there("memory/greenroom-x"), there("pids/greenroom-x"), there("memory/other")),
+            (false, true, true)
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use bollard::models::{SystemInfo, SystemVersion};
 use super::podman;
 use crate::runtime::{EngineFacts, Note};
 
-/// What is known about an engine. `ceiling`: the outcome of setting the pool's memory ceiling, if one is configured.
+/// What is known about an engine. `ceiling`: the outcome of setting the pool's memory ceiling, if there is one.
 pub(super) fn facts(
     version: &SystemVersion,
     info: &SystemInfo,
@@ -27,7 +27,7 @@ pub(super) fn facts(
     notes.push(oci(info, oci_runtime, podman::is(version)));
     notes.push(match ceiling {
         None => {
-            Note::missing("pool ceiling", "none is configured (runtime.memory_mib): only each sandbox has its limit")
+            Note::missing("pool ceiling", "none: the engine doesn't say how much memory its machine has, and runtime.memory_mib isn't set; only each sandbox has its limit")
         }
         Some(Ok(mib)) => Note::holds("pool ceiling", format!("{mib} MiB over all sandboxes")),
         Some(Err(reason)) => Note::missing("pool ceiling", reason.clone()),
