@@ -75,8 +75,15 @@ impl Engine {
     pub async fn containers(&self, instance: &str) -> Vec<Container> {
         let all = ListContainersOptionsBuilder::default().all(true).build();
         // Podman's list can't be read while one of its containers is in a state that Docker doesn't have.
-        let list = async || self.docker.list_containers(Some(all.clone())).await.ok();
-        let all = until("the engine's list", CALL, list).await;
+        let list = async {
+            loop {
+                match self.docker.list_containers(Some(all.clone())).await {
+                    Ok(list) => return list,
+                    Err(_for_a_moment) => tokio::time::sleep(Duration::from_millis(25)).await,
+                }
+            }
+        };
+        let all = within("the engine's list", CALL, list).await;
         let mut found = Vec::new();
         for summary in all {
             let labels = summary.labels.unwrap_or_default();
