@@ -1,7 +1,7 @@
 # `make` lists what there is. One target folder for everything, so that nothing is built twice.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint engine podman image test-image supervisor openapi bench-lease clean-state
+.PHONY: help run test test-fast lint engine podman image test-image supervisor openapi bench-lease bench-refill soak chaos clean-state
 
 # Where `make run` keeps its state, as `greenroom serve --dev` chooses it.
 GREENROOM_STATE ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/greenroom
@@ -37,12 +37,22 @@ test-image: engine ## the small image for tests
 supervisor: ## the static supervisor, in target/supervisor/
 	@scripts/supervisor
 
-openapi: ## write openapi/openapi.json anew
-	@# By way of a new file: a failed build must not leave an empty document.
+openapi: ## write openapi/openapi.json and openapi/admin.json anew
+	@# By way of new files: a failed build must not leave an empty document.
 	cargo run --quiet --locked -- openapi >target/openapi.json && mv target/openapi.json openapi/openapi.json
+	cargo run --quiet --locked -- openapi --admin >target/openapi.json && mv target/openapi.json openapi/admin.json
 
 bench-lease: image supervisor ## warm against cold, 50 times each; writes target/bench/lease.json
 	cargo bench --locked --bench lease
+
+bench-refill: image supervisor ## refill under continuous leasing against what the machine can start; writes target/bench/refill.json
+	cargo bench --locked --bench refill
+
+soak: image test-image supervisor ## opens, prompts, aborts, kills for MINUTES=20, a census before and after; writes target/bench/soak.json
+	MINUTES=$(or $(MINUTES),20) cargo bench --locked --bench soak
+
+chaos: ## the pool's kill and fault tests alone, the long ones included
+	@scripts/chaos
 
 clean-state: ## remove the state folder of a stopped `make run`, workspaces included
 	@test -n "$(GREENROOM_STATE)" -a "$(GREENROOM_STATE)" != /

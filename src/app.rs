@@ -10,6 +10,7 @@ mod descriptors;
 mod engine;
 mod house;
 mod leftovers;
+mod operators;
 mod program;
 mod reload;
 
@@ -38,7 +39,7 @@ use crate::{
     limits::Limits,
     pool::{Pools, PoolsParts},
     service::{self, Service},
-    telemetry::{Metrics, labels::SandboxState},
+    telemetry::Metrics,
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
@@ -121,6 +122,7 @@ impl App {
             starter: Arc::clone(&engine.starter),
             runtime: Arc::clone(&engine.runtime),
             start_limit: config.runtime.start_limit,
+            metrics: metrics.clone(),
         });
         let service = Arc::new(Service::new(service::Parts {
             pools: Arc::clone(&pools),
@@ -188,14 +190,14 @@ impl App {
         let (users, operators) = listeners.ok_or_else(|| StartError::Setting("an app serves once".to_owned()))?;
         let doors_stop = CancellationToken::new();
         let settings = &self.config.server;
-        let metrics = self.engine.metrics.clone();
+        let metrics = &self.engine.metrics;
         let user_door = doors::rest::app(
             Arc::clone(&self.service),
             Arc::clone(&self.authenticator),
             Arc::clone(&self.config),
-            metrics,
+            metrics.clone(),
         );
-        let operator_door = doors::admin_app(self.metrics_text());
+        let operator_door = doors::admin::app(self.operators(), Arc::clone(&self.config), metrics.clone());
         let serving = TaskTracker::new();
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
@@ -217,24 +219,6 @@ impl App {
         self.engine.close().await;
         info!("stopped");
         Ok(())
-    }
-
-    /// Renders the metrics; gauges are read at that moment.
-    fn metrics_text(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
-        let (metrics, pools) = (self.engine.metrics.clone(), Arc::clone(&self.pools));
-        Arc::new(move || {
-            for pool in pools.all() {
-                let name = pool.name();
-                let figures = pool.figures();
-                let counts = figures.counts;
-                metrics.set_sandboxes(name, SandboxState::Starting, counts.starting);
-                metrics.set_sandboxes(name, SandboxState::Ready, counts.ready);
-                metrics.set_sandboxes(name, SandboxState::Leased, counts.leased);
-                metrics.set_sandboxes(name, SandboxState::Ending, counts.ending);
-                metrics.set_waiting(name, figures.waiting);
-            }
-            metrics.render()
-        })
     }
 }
 

@@ -40,7 +40,7 @@ enum Command {
     /// Run the server.
     Serve(serve::ServeArgs),
     /// Print the OpenAPI document.
-    Openapi,
+    Openapi(openapi::OpenapiArgs),
     /// Say what this engine really enforces.
     Check(check::CheckArgs),
     /// Make, list and revoke tokens.
@@ -64,7 +64,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(args) => serve::run(args),
-            Command::Openapi => openapi::run(),
+            Command::Openapi(args) => openapi::run(args),
             Command::Check(args) => block_on(check::run(args)),
             Command::Keys { settings, keys } => keys::run(keys, &settings.load()?.state),
             Command::ModelStub(args) => block_on(model_stub::run(args)),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`cli`] | commands, their arguments and exit codes |
 //! | [`app`] | builds everything, starts and stops it in order |
-//! | [`doors`] | ways in: REST + SSE today |
+//! | [`doors`] | ways in: REST + SSE for users, REST for operators |
 //! | [`service`] | the use cases; limits and spans live here |
 //! | [`session`] | one driver task per session |
 //! | [`identity`], [`limits`] | who the caller is; how fast they may go |

@@ -5,6 +5,7 @@
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
 mod open;
+mod operate;
 mod problems;
 mod read;
 mod readiness;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use greenroom::{config, doors};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use poem::{
-    Body, EndpointExt as _, Route,
+    Body, EndpointExt as _,
     endpoint::{BoxEndpoint, make},
 };
 use tokio::{
@@ -243,14 +243,4 @@ async fn http2_with_prior_knowledge_is_served_on_the_same_port() {
     drop(client);
     server.stop().await;
     let _closed = timeout(PATIENCE, connection).await.expect("the connection ends");
-}
-
-#[tokio::test]
-async fn the_admin_listener_serves_metrics() {
-    let app = doors::admin_app(std::sync::Arc::new(|| "up 1\nhello".to_owned()));
-    let server = served(settings(), Route::new().nest("/", app)).await;
-    let mut stream = server.connect().await;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
-    assert!(one_answer(&mut stream).await.contains("up 1"));
-    server.stop().await;
 }

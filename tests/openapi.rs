@@ -1,12 +1,27 @@
-//! The OpenAPI document that is checked in is the one the code makes, and it keeps promises to those who make clients from it.
+//! The OpenAPI documents that are checked in are those the code makes, and they keep promises to those who make clients from them.
 
 use std::{fs, path::Path};
 
 use greenroom::{doors, log, service};
 use serde_json::{Map, Value};
 
+/// The users' document.
 fn document() -> Value {
-    serde_json::from_str(&doors::rest::document()).expect("the document is JSON")
+    parsed(&doors::rest::document())
+}
+
+/// The operators' document.
+fn admin() -> Value {
+    parsed(&doors::admin::document())
+}
+
+/// What holds for both.
+fn both() -> [Value; 2] {
+    [document(), admin()]
+}
+
+fn parsed(document: &str) -> Value {
+    serde_json::from_str(document).expect("the document is JSON")
 }
 
 fn fields(value: &Value) -> &Map<String, Value> {
@@ -37,47 +52,52 @@ fn references(value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn the_document_that_is_checked_in_is_the_one_the_code_makes() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
-    let kept = fs::read_to_string(path).expect("openapi/openapi.json is checked in");
-    let same = kept.trim_end() == doors::rest::document().trim_end();
-    assert!(same, "openapi/openapi.json is not what the code makes: run `make openapi` and look at what changed");
+fn the_documents_that_are_checked_in_are_those_the_code_makes() {
+    for (name, made) in [("openapi.json", doors::rest::document()), ("admin.json", doors::admin::document())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi").join(name);
+        let kept = fs::read_to_string(path).expect("the document is checked in");
+        let same = kept.trim_end() == made.trim_end();
+        assert!(same, "openapi/{name} is not what the code makes: run `make openapi` and look at what changed");
+    }
 }
 
 #[test]
 fn every_reference_leads_somewhere() {
-    let document = document();
-    let mut found = Vec::new();
-    references(&document, &mut found);
-    assert!(!found.is_empty());
-    for target in found {
-        let pointer = target.strip_prefix('#').expect("references stay in the document");
-        assert!(document.pointer(pointer).is_some(), "{target} leads nowhere");
+    for document in both() {
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for target in found {
+            let pointer = target.strip_prefix('#').expect("references stay in the document");
+            assert!(document.pointer(pointer).is_some(), "{target} leads nowhere");
+        }
     }
 }
 
 #[test]
 fn names_of_schemas_are_allowed_ones() {
-    let document = document();
-    for name in fields(&document["components"]["schemas"]).keys() {
-        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{name}");
+    for document in both() {
+        for name in fields(&document["components"]["schemas"]).keys() {
+            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{name}");
+        }
     }
 }
 
 #[test]
 fn every_operation_has_a_name_of_its_own_and_a_summary() {
-    let document = document();
-    let mut names: Vec<_> =
-        operations(&document).iter().map(|(_, operation)| operation["operationId"].clone()).collect();
-    assert!(names.iter().all(Value::is_string));
-    let all = names.len();
-    names.sort_by_key(Value::to_string);
-    names.dedup();
-    assert_eq!(names.len(), all);
-    for (place, operation) in operations(&document) {
-        assert!(operation["summary"].is_string(), "{place} has no summary");
-        for (status, response) in fields(&operation["responses"]) {
-            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{place} {status}");
+    for document in both() {
+        let mut names: Vec<_> =
+            operations(&document).iter().map(|(_, operation)| operation["operationId"].clone()).collect();
+        assert!(names.iter().all(Value::is_string));
+        let all = names.len();
+        names.sort_by_key(Value::to_string);
+        names.dedup();
+        assert_eq!(names.len(), all);
+        for (place, operation) in operations(&document) {
+            assert!(operation["summary"].is_string(), "{place} has no summary");
+            for (status, response) in fields(&operation["responses"]) {
+                assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{place} {status}");
+            }
         }
     }
 }
@@ -123,8 +143,8 @@ fn a_call_that_waits_may_be_told_that_the_server_stops() {
 
 #[test]
 fn every_failure_is_a_problem() {
-    let document = document();
-    for (place, operation) in operations(&document) {
+    let documents = both();
+    for (place, operation) in documents.iter().flat_map(operations) {
         let responses = fields(&operation["responses"]);
         if place.contains(" /v1/") {
             assert!(responses.contains_key("400") && responses.contains_key("401"), "{place}");
@@ -146,6 +166,24 @@ fn every_failure_is_a_problem() {
             assert_eq!(schema, "#/components/schemas/Problem", "{place} {status}");
         }
     }
+}
+
+#[test]
+fn every_call_of_an_operator_may_be_refused_to_a_web_page_and_none_has_a_token() {
+    let admin = admin();
+    assert!(admin["components"]["securitySchemes"].as_object().is_none_or(Map::is_empty));
+    for (place, operation) in operations(&admin) {
+        assert!(operation["responses"]["403"].is_object(), "{place}");
+        assert!(!place.contains("/v1/"), "{place}");
+    }
+}
+
+#[test]
+fn a_pool_looks_the_same_to_users_and_operators() {
+    let of = |document: Value| document["components"]["schemas"]["Pool"].clone();
+    assert_eq!(of(document()), of(admin()));
+    let example = &of(document())["example"];
+    assert_eq!(example["hit_rate"], 0.75, "{example}");
 }
 
 #[test]

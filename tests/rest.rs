@@ -1,111 +1,18 @@
-//! The whole door with a real service that has nothing to lease: what can be asked, and what those learn who ask for what isn't theirs.
+//! The whole doors with a real service that has nothing to lease: what can be asked, and what those learn who ask for what isn't theirs.
 
-use std::{path::Path, sync::Arc};
+#[path = "rest/house.rs"]
+mod house;
+#[path = "rest/operators.rs"]
+mod operators;
 
-use greenroom::{
-    config::{self, Config},
-    doors::rest,
-    gateway::Gateway,
-    identity::Authenticator,
-    ids::{Epoch, UserId},
-    limits::Limits,
-    pool::{Pools, PoolsParts},
-    runtime::{Runtime, process::Process},
-    sandbox::{
-        census::{Capacity, Census},
-        lifecycle::{Reaper, Starter, start::StarterParts},
-        slot::Slots,
-    },
-    service::{Parts, Service},
-    telemetry::Metrics,
-    workspace::Workspaces,
-};
+use greenroom::doors::rest;
 use poem::{
-    Endpoint as _, Request, Response,
-    endpoint::BoxEndpoint,
-    http::{Method, StatusCode, header},
+    Endpoint as _, Request,
+    http::{Method, StatusCode},
 };
-use secrecy::SecretString;
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use serde_json::json;
 
-const TOKEN: &str = "test-token-0123456789";
-
-/// A door under test; the folder lives as long.
-struct House {
-    _folder: tempfile::TempDir,
-    metrics: Metrics,
-    door: BoxEndpoint<'static>,
-}
-
-/// Nothing to lease: there are no templates.
-fn no_pools(state_dir: &Path) -> Arc<Pools> {
-    let runtime: Arc<dyn Runtime> = Arc::new(Process::new());
-    let starter = Starter::new(StarterParts {
-        runtime: Arc::clone(&runtime),
-        gateway: Gateway::new(Metrics::default()).expect("a gateway without slots"),
-        slots: Slots::open(state_dir, runtime.owner()).expect("the folder is writable"),
-        epoch: Epoch::random(),
-        supervisor: "/nowhere".into(),
-        settings: config::Sandbox::default(),
-        reaper: Reaper::spawn(Arc::clone(&runtime), CancellationToken::new()),
-        metrics: Metrics::default(),
-    });
-    Pools::start(PoolsParts {
-        recipes: Vec::new(),
-        settings: config::Pool::default(),
-        census: Census::new(Capacity { sandboxes: 1, memory_mib: 1 }),
-        starter: Arc::new(starter),
-        runtime,
-        start_limit: 1,
-    })
-}
-
-fn house() -> House {
-    let folder = tempfile::tempdir().expect("a folder for the test");
-    let state = config::State { dir: folder.path().to_owned() };
-    let limits = Limits::new(&config::Limits::default()).expect("the defaults are good");
-    let service = Service::new(Parts {
-        pools: no_pools(&state.dir),
-        workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
-        limits: Arc::new(limits),
-        runtime: Arc::new(Process::new()),
-        session: config::Session::default(),
-        model_key: None,
-        state_dir: state.dir.clone(),
-        metrics: Metrics::default(),
-    });
-    let user = UserId::parse("alice").expect("a good name");
-    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
-    let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
-    let config = Config { state, ..Config::default() };
-    let metrics = Metrics::default();
-    let door = rest::app(Arc::new(service), Arc::new(authenticator), Arc::new(config), metrics.clone());
-    House { _folder: folder, metrics, door }
-}
-
-impl House {
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
-        let request = Request::builder()
-            .method(method)
-            .uri_str(path)
-            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
-            .header("x-request-id", "same");
-        let request = match body {
-            Some(body) => request.content_type("application/json").body(body.to_string()),
-            None => request.finish(),
-        };
-        self.door.get_response(request).await
-    }
-
-    async fn get(&self, path: &str) -> Response {
-        self.ask(Method::GET, path, None).await
-    }
-}
-
-async fn json_of(response: Response) -> Value {
-    response.into_body().into_json().await.expect("JSON")
-}
+use house::{house, json_of};
 
 #[tokio::test]
 async fn who_has_nothing_is_told_so() {
@@ -198,7 +105,7 @@ async fn a_method_that_is_not_offered_is_told_which_are() {
 async fn the_health_checks_need_no_token() {
     let house = house();
     for path in ["/healthz", "/readyz", "/openapi.json", "/docs"] {
-        let response = house.door.get_response(Request::builder().uri_str(path).finish()).await;
+        let response = house.users.get_response(Request::builder().uri_str(path).finish()).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
     }
     let ready = json_of(house.get("/readyz").await).await;

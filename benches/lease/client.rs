@@ -14,7 +14,7 @@ use hyper_util::{
     client::legacy::{Client as Http, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -50,8 +50,9 @@ pub struct Lease {
 }
 
 /// A pool, as far as it is looked at here.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Pool {
+    pub template: String,
     pub warm: u64,
     pub starting: u64,
     pub leased: u64,
@@ -107,12 +108,12 @@ impl Client {
         Ok(())
     }
 
-    /// The only pool.
-    pub async fn pool(&self) -> anyhow::Result<Pool> {
+    /// All pools.
+    pub async fn pools(&self) -> anyhow::Result<Vec<Pool>> {
         let answer = self.send(Method::GET, "/v1/pools", None, "application/json").await?;
         let body = read(answer, StatusCode::OK).await?;
         let pools: List<Pool> = serde_json::from_slice(&body).context("the pools can't be read")?;
-        pools.items.into_iter().next().context("there is no pool")
+        Ok(pools.items)
     }
 
     /// Any text, such as metrics.
@@ -121,7 +122,8 @@ impl Client {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    async fn send(
+    /// Any call, and its answer once its head is there.
+    pub async fn send(
         &self,
         method: Method,
         path: &str,
@@ -142,7 +144,8 @@ impl Client {
     }
 }
 
-async fn read(answer: Response<Incoming>, expected: StatusCode) -> anyhow::Result<Bytes> {
+/// The body of an answer that must have this status.
+pub async fn read(answer: Response<Incoming>, expected: StatusCode) -> anyhow::Result<Bytes> {
     let status = answer.status();
     let body = timeout(ANSWER, answer.into_body().collect()).await.context("the answer doesn't end")??.to_bytes();
     if status != expected {

@@ -36,7 +36,7 @@ use machine::Machine;
 use program::Program;
 use report::Report;
 use rounds::{Measured, rounds};
-use server::{Kind, Server};
+use server::{Context as Surroundings, Plan, Server};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -58,7 +58,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = target.join("bench");
     std::fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
 
-    let stub = Program::stub(&arguments.server, &folder).await?;
+    let stub = Program::stub("lease-stub", &arguments.server, &folder).await?;
     let (warm, cold) = servers(arguments, &stub, target, &folder).await?;
     let machine = Machine::look(&warm.engine().await?);
     eprintln!("{machine}");
@@ -93,8 +93,12 @@ async fn servers(
     target: &Path,
     folder: &Path,
 ) -> anyhow::Result<(Server, Server)> {
-    let start = |kind| Server::start(kind, &arguments.server, stub, target, folder);
-    match tokio::join!(start(Kind::Warm { stock: arguments.stock }), start(Kind::Cold)) {
+    let surroundings = Surroundings { program: &arguments.server, stub, target, folder };
+    let start = |name, stock| {
+        let settings = format!("templates.gemini.min_warm = {stock}\ntemplates.gemini.max_warm = {stock}");
+        Server::start(Plan { name, settings }, surroundings)
+    };
+    match tokio::join!(start("lease-warm", arguments.stock), start("lease-cold", 0)) {
         (Ok(warm), Ok(cold)) => Ok((warm, cold)),
         (Ok(other), Err(error)) | (Err(error), Ok(other)) => {
             let _a_consequence = other.stop().await;

@@ -49,9 +49,9 @@ struct Log {
 }
 
 impl Program {
-    /// Starts a program with these arguments. Its log goes to `<folder>/lease-<name>.log`.
+    /// Starts a program with these arguments. Its log goes to `<folder>/<name>.log`.
     pub fn start(name: &'static str, path: &Path, arguments: &[&str], folder: &Path) -> anyhow::Result<Self> {
-        let file = folder.join(format!("lease-{name}.log"));
+        let file = folder.join(format!("{name}.log"));
         let file = File::create(&file).with_context(|| format!("can't write {}", file.display()))?;
         let mut child = Command::new(path)
             .args(arguments)
@@ -72,8 +72,8 @@ impl Program {
     }
 
     /// Starts the model stub; its address is the last word of the greeting.
-    pub async fn stub(path: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let mut program = Self::start("stub", path, &["model-stub", "--address", "127.0.0.1:0"], folder)?;
+    pub async fn stub(name: &'static str, path: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let mut program = Self::start(name, path, &["model-stub", "--address", "127.0.0.1:0"], folder)?;
         let stdout = program.child.stdout.take().context("the child has no stdout")?;
         let mut lines = BufReader::new(stdout).lines();
         let first = timeout(FIRST_LINE, lines.next_line()).await.context("the stub says nothing")??;
@@ -91,6 +91,11 @@ impl Program {
         self.log().ready_ms.clone()
     }
 
+    /// Its number, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.child.id().and_then(|id| i32::try_from(id).ok())
+    }
+
     /// Whether it has ended by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -104,7 +109,7 @@ impl Program {
 
     /// Asks it to end and waits until it has.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = self.pid().and_then(Pid::from_raw);
         let Some(pid) = pid else { bail!(self.failure("had ended before it was asked to")) };
         kill_process(pid, Signal::TERM).context("can't send SIGTERM")?;
         let status = match timeout(STOP, self.child.wait()).await {

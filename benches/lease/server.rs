@@ -17,68 +17,68 @@ use greenroom::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{client::Client, program::Program};
+use super::{
+    client::{Client, Pool},
+    program::Program,
+};
 
 /// The proof at start and, for a warm server, the stock.
 const UP: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(50);
-const TOKEN: &str = "a-token-for-the-benchmark";
+/// Whom the benchmarks speak for.
+pub const TOKEN: &str = "a-token-for-the-benchmark";
 
-/// What kind of server.
-#[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// It keeps this many sandboxes ready.
-    Warm { stock: u32 },
-    /// It keeps none: every open starts one.
-    Cold,
+/// What is particular to a server.
+#[derive(Debug)]
+pub struct Plan {
+    /// Names it in messages, its log's file and on the engine.
+    pub name: &'static str,
+    /// Settings beside those that all have, as TOML.
+    pub settings: String,
+}
+
+/// What every server needs that is there already.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The server's program.
+    pub program: &'a Path,
+    /// The model.
+    pub stub: &'a Program,
+    /// Cargo's target folder.
+    pub target: &'a Path,
+    /// Where logs and results go.
+    pub folder: &'a Path,
 }
 
 /// A server that runs.
 pub struct Server {
-    program: Program,
+    pub program: Program,
     /// A user's way in.
     pub client: Client,
-    operator: Client,
-    instance: String,
-    stock: u32,
+    /// An operator's.
+    pub operator: Client,
+    /// Its name on the engine.
+    pub instance: String,
     _state: TempDir,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Warm { .. } => "warm",
-            Self::Cold => "cold",
-        }
-    }
 }
 
 impl Server {
     /// Starts one and waits until it serves and its stock is full.
-    pub async fn start(
-        kind: Kind,
-        program: &Path,
-        stub: &Program,
-        target: &Path,
-        folder: &Path,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(plan: Plan, context: Context<'_>) -> anyhow::Result<Self> {
+        let Context { program, stub, target, folder } = context;
         // A short name: socket paths may have 107 bytes.
         let state = tempfile::Builder::new().prefix("gr-").tempdir().context("can't make a state folder")?;
-        let instance = format!("bench-{}-{}", kind.name(), std::process::id());
-        let stock = match kind {
-            Kind::Warm { stock } => stock,
-            Kind::Cold => 0,
-        };
+        let instance = format!("bench-{}-{}", plan.name, std::process::id());
         let file = state.path().join("settings.toml");
-        let settings = Settings { instance: &instance, stock, state: state.path() };
+        let settings = Settings { instance: &instance, plan: &plan.settings, state: state.path() };
         std::fs::write(&file, settings.to_toml(&supervisor(target)?, address_of(stub)?))
             .context("can't write the settings")?;
 
-        eprintln!("starting the {} server …", kind.name());
+        eprintln!("starting {} …", plan.name);
         let begun = Instant::now();
         let path = file.to_str().context("the state folder's path isn't UTF-8")?;
-        let mut program = Program::start(kind.name(), program, &["serve", "--config", path], folder)?;
+        let mut program = Program::start(plan.name, program, &["serve", "--config", path], folder)?;
         let (users, operators) = match wait_up(&mut program).await {
             Ok(addresses) => addresses,
             Err(error) => {
@@ -88,28 +88,27 @@ impl Server {
             }
         };
         let (client, operator) = (Client::new(users, TOKEN)?, Client::new(operators, TOKEN)?);
-        let server = Self { program, client, operator, instance, stock, _state: state };
+        let server = Self { program, client, operator, instance, _state: state };
         if let Err(error) = server.wait_full().await {
             let _a_consequence = server.stop().await;
             return Err(error);
         }
-        eprintln!("the {} server is up, {stock} in stock ({:.1} s)", kind.name(), begun.elapsed().as_secs_f64());
+        eprintln!("{} is up, its stock full ({:.1} s)", plan.name, begun.elapsed().as_secs_f64());
         Ok(server)
     }
 
-    /// Waits until the stock is full and nothing is being started, used or destroyed.
+    /// Waits until all stock is there and nothing is being started, used or destroyed.
     pub async fn wait_full(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            let pool = self.client.pool().await?;
-            if (pool.warm, pool.target) == (self.stock.into(), self.stock.into())
-                && pool.starting + pool.leased + pool.ending == 0
-            {
+            let pools = self.client.pools().await?;
+            let rests = |pool: &Pool| pool.warm == pool.target && pool.starting + pool.leased + pool.ending == 0;
+            if pools.iter().all(rests) {
                 return Ok(());
             }
             if begun.elapsed() > UP {
-                let failures = serde_json::to_string(&pool.last_failures)?;
-                bail!(self.program.failure(&format!("has no full stock; failures of starts: {failures}")));
+                let told = serde_json::to_string(&pools)?;
+                bail!(self.program.failure(&format!("has no full stock: {told}")));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -156,13 +155,13 @@ fn docker(instance: &str) -> anyhow::Result<Docker> {
 /// What a server of ours needs to be told.
 struct Settings<'a> {
     instance: &'a str,
-    stock: u32,
+    plan: &'a str,
     state: &'a Path,
 }
 
 impl Settings<'_> {
     fn to_toml(&self, supervisor: &Path, stub: &str) -> String {
-        let Self { instance, stock, state } = self;
+        let Self { instance, plan, state } = self;
         // A JSON string is a TOML string.
         let text = |path: &Path| json!(path.to_string_lossy()).to_string();
         let (state, supervisor) = (text(state), text(supervisor));
@@ -174,11 +173,10 @@ impl Settings<'_> {
              sandbox.supervisor = {supervisor}\n\
              # Should the benchmark be killed, its sandboxes end soon.\n\
              sandbox.orphan_grace = \"10s\"\n\
-             templates.gemini.min_warm = {stock}\n\
-             templates.gemini.max_warm = {stock}\n\
              auth.tokens = [{{ user = \"bench\", token = \"{TOKEN}\" }}]\n\
-             limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000 }}\n\
-             model = {{ base_url = \"{stub}\", api_key = \"the-stub-needs-no-key\" }}\n"
+             limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000, sessions = 1000, waiting = 1000 }}\n\
+             model = {{ base_url = \"{stub}\", api_key = \"the-stub-needs-no-key\" }}\n\
+             {plan}\n"
         )
     }
 }

@@ -4,18 +4,12 @@
 //! outside in, a request passes: the span and request id, the rendering of refusals, the router, the token, the body's
 //! limits, one call of the service.
 
-mod answer;
-mod body;
 mod catalog;
-mod depth;
 mod docs;
-pub mod dto;
 mod events;
 mod frames;
 mod health;
 mod permissions;
-mod refusal;
-mod routes;
 mod sessions;
 mod stream;
 mod token;
@@ -23,12 +17,14 @@ mod turns;
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt as _, Route, endpoint::BoxEndpoint};
+use poem::{EndpointExt as _, Route, endpoint::BoxEndpoint};
 use poem_openapi::{OpenApiService, Tags};
 
-use super::trace;
+use super::{
+    dto,
+    http::{self, answer, body, refusal, routes::Routes},
+};
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
-pub(in crate::doors) use routes::Routes;
 
 /// What handlers need.
 struct Door {
@@ -65,8 +61,7 @@ fn api() -> OpenApiService<Api, ()> {
 /// The OpenAPI document, as JSON for people.
 #[must_use]
 pub fn document() -> String {
-    // JSON has no charset (RFC 8259), and makers of clients know the media type by its bare name only.
-    api().spec().replace("application/json; charset=utf-8", "application/json")
+    http::document(&api())
 }
 
 /// Everything the listener for users serves.
@@ -80,29 +75,12 @@ pub fn app(
     let door = Arc::new(Door { service, config: Arc::clone(&config) });
     let api = api();
     let routes = Route::new()
-        .at("/openapi.json", docs::document_endpoint())
+        .at("/openapi.json", http::document_endpoint(document()))
         .at("/docs", docs::page_endpoint(&api))
         .nest("/", api)
-        .data(door);
-    furnished(routes, Routes::of::<Api>(), authenticator, config, metrics)
-}
-
-/// Puts around the routes what every request passes.
-fn furnished(
-    routes: impl Endpoint + 'static,
-    documented: Routes,
-    authenticator: Arc<Authenticator>,
-    config: Arc<Config>,
-    metrics: Metrics,
-) -> BoxEndpoint<'static> {
-    let documented = Arc::new(documented);
-    let for_refusals = Arc::clone(&documented);
-    routes
-        .data(authenticator)
-        .data(config)
-        .around(move |app, request| refusal::render(app, request, Arc::clone(&for_refusals)))
-        .around(move |app, request| trace::trace(app, request, metrics.clone(), Arc::clone(&documented)))
-        .boxed()
+        .data(door)
+        .data(authenticator);
+    http::furnished(routes, Routes::of::<Api>(), config, metrics)
 }
 
 #[cfg(test)]

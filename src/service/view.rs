@@ -8,12 +8,14 @@ use serde_json::Value;
 
 use crate::{
     agent::PermissionOption,
-    ids::{PermissionId, SessionId, TemplateName, TurnId, WorkspaceName},
+    ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, WorkspaceName},
+    pool::pools::SandboxFigures,
 };
 
 pub use crate::pool::{
-    Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, figures::Histogram,
+    Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, Tally, figures::Histogram,
 };
+pub use crate::sandbox::census::{Counts, SandboxState};
 pub use crate::session::status::{ColdReason, EndReason, LeaseTimes, Tokens, TurnState};
 
 /// A request to open a session. Names are checked by the door that took them in.
@@ -150,6 +152,40 @@ pub struct PoolView {
     pub template: TemplateName,
     /// How it is.
     pub figures: PoolFigures,
+}
+
+/// How many warm sandboxes a pool is to keep; none: as many as now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResizePool {
+    /// However few are asked for.
+    pub min: Option<usize>,
+    /// However many are asked for.
+    pub max: Option<usize>,
+}
+
+/// One sandbox, for operators.
+#[derive(Debug, Clone)]
+pub struct SandboxView {
+    /// Its id.
+    pub id: SlotId,
+    /// What it was made from.
+    pub template: TemplateName,
+    /// What it is doing.
+    pub state: SandboxState,
+    /// How long ago its start began.
+    pub age: Duration,
+    /// Whether it was made before its template changed.
+    pub stale: bool,
+    /// The memory it used when it was last looked at, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+impl From<SandboxFigures> for SandboxView {
+    fn from(figures: SandboxFigures) -> Self {
+        let SandboxFigures { slot, record, stale } = figures;
+        let (age, memory_bytes) = (record.since.elapsed(), record.memory_bytes);
+        Self { id: slot, template: record.template, state: record.state, age, stale, memory_bytes }
+    }
 }
 
 /// What a user may and what is left of it.

@@ -86,6 +86,40 @@ label! {
     }
 }
 
+label! {
+    /// Why an open wasn't served from stock at once.
+    MissReason {
+        /// There should have been a sandbox in stock.
+        Empty = "empty",
+        /// An existing workspace needed a new agent session.
+        Workspace = "workspace",
+        /// The stock was being replaced because its template changed.
+        TemplateChanged = "template_changed",
+        /// The template keeps no stock at present.
+        OverTarget = "over_target",
+        /// Answered with an error.
+        Refused = "refused",
+        /// The caller hung up while waiting.
+        GivenUp = "given_up",
+    }
+}
+
+label! {
+    /// Why a warm sandbox left the stock without ever having been leased.
+    Discard {
+        /// Its agent, its supervisor or its container ended.
+        Dead = "dead",
+        /// Its supervisor or its agent stopped answering.
+        Silent = "silent",
+        /// It used too much memory for one that waits.
+        Memory = "memory",
+        /// An operator destroyed, paused or drained it.
+        Operator = "operator",
+        /// It was too old, made before its template changed, or no longer wanted: others need the room, or demand fell.
+        Retired = "retired",
+    }
+}
+
 /// How an open ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenOutcome {

@@ -6,7 +6,15 @@
 //! | `greenroom_sandboxes` | gauge | template, state | sandboxes by state |
 //! | `greenroom_sandbox_starts_total` | counter | template, outcome, phase | starts that ended, and in which phase |
 //! | `greenroom_sandbox_start_duration_seconds` | histogram | template, phase | how long each phase of a start took |
+//! | `greenroom_sandbox_memory_bytes` | bytes, gauge | template, state | memory they use, all of a state together |
+//! | `greenroom_sandboxes_discarded_total` | counter | template, why | warm sandboxes that left the stock unused |
+//! | `greenroom_pool_target` | gauge | template | warm sandboxes to keep now, by demand |
+//! | `greenroom_pool_min`, `greenroom_pool_max` | gauge | template | the least and the most of that |
+//! | `greenroom_pool_stale` | gauge | template | warm sandboxes that wait to be replaced |
 //! | `greenroom_pool_waiting` | gauge | template | opens that wait for a sandbox |
+//! | `greenroom_pool_hits_total` | counter | template | opens served from stock at once |
+//! | `greenroom_pool_misses_total` | counter | template, reason | the other opens, by reason |
+//! | `greenroom_pool_refill_lag_seconds` | histogram | template | the taking of a sandbox to its replacement's being ready |
 //! | `greenroom_opens_total` | counter | template, start, outcome | opens that ended |
 //! | `greenroom_open_duration_seconds` | histogram | template, start | request to session |
 //! | `greenroom_open_wait_seconds` | histogram | template | the part of it spent waiting for a sandbox |
@@ -17,26 +25,31 @@
 //! | `greenroom_agent_skipped_lines_total` | counter | template | lines of agents that were no protocol |
 //! | `greenroom_gateway_requests_total` | counter | outcome | model calls of agents |
 //! | `greenroom_tokens_total` | counter | direction | tokens, as the model counted them |
-//! | `greenroom_http_requests_total` | counter | route, method, status | requests of users |
+//! | `greenroom_http_requests_total` | counter | route, method, status | requests of users and operators |
 //! | `greenroom_http_request_duration_seconds` | histogram | route, method | request to the head of its answer |
 //! | `greenroom_event_streams` | gauge | | event streams that are open |
 //!
 //! Labels are the names of templates and values of the enums in [`super::labels`], never anything a user chose: their number
 //! is bounded. Each [`Metrics`] has a registry of its own and there is no global one, so tests don't share counts.
 
-use std::{sync::Arc, time::Duration};
+pub mod pools;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _, UpDownCounter},
+    metrics::{Counter, Histogram, Meter, MeterProvider as _, UpDownCounter},
 };
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 
-use super::labels::{
-    GatewayOutcome, OpenOutcome, OpenStart, Phase, SandboxState, StartTimes, TurnOutcome, method_label,
-};
+use super::labels::{Discard, GatewayOutcome, OpenOutcome, OpenStart, Phase, StartTimes, TurnOutcome, method_label};
 use crate::ids::TemplateName;
+use pools::PoolSample;
 
 /// Upper bounds of the histograms' buckets, in seconds: 0.5 ms (a warm open) to 30 s (a queue's patience).
 const SECONDS: [f64; 16] =
@@ -50,10 +63,12 @@ struct Instruments {
     registry: Registry,
     /// Keeps the reader behind `registry` alive.
     _provider: SdkMeterProvider,
-    sandboxes: Gauge<u64>,
+    /// The hits each pool told at the last scrape. A few lines at a time.
+    hits: Mutex<HashMap<TemplateName, u64>>,
     sandbox_starts: Counter<u64>,
     sandbox_start_duration: Histogram<f64>,
-    pool_waiting: Gauge<u64>,
+    sandboxes_discarded: Counter<u64>,
+    refill_lag: Histogram<f64>,
     opens: Counter<u64>,
     open_duration: Histogram<f64>,
     open_wait: Histogram<f64>,
@@ -93,7 +108,6 @@ impl Default for Metrics {
 impl Instruments {
     fn new(registry: Registry, provider: SdkMeterProvider, meter: &Meter) -> Self {
         let counter = |name: &'static str, text: &'static str| meter.u64_counter(name).with_description(text).build();
-        let gauge = |name: &'static str, text: &'static str| meter.u64_gauge(name).with_description(text).build();
         let level = |name: &'static str, text: &'static str| {
             let level = meter.i64_up_down_counter(name).with_description(text).build();
             level.add(0, &[]);
@@ -105,13 +119,20 @@ impl Instruments {
         Self {
             registry,
             _provider: provider,
-            sandboxes: gauge("greenroom_sandboxes", "Sandboxes by state"),
+            hits: Mutex::default(),
             sandbox_starts: counter("greenroom_sandbox_starts_total", "Starts that ended, and in which phase"),
             sandbox_start_duration: seconds(
                 "greenroom_sandbox_start_duration_seconds",
                 "How long each phase of a start took",
             ),
-            pool_waiting: gauge("greenroom_pool_waiting", "Opens that wait for a sandbox"),
+            sandboxes_discarded: counter(
+                "greenroom_sandboxes_discarded_total",
+                "Warm sandboxes that left the stock unused",
+            ),
+            refill_lag: seconds(
+                "greenroom_pool_refill_lag_seconds",
+                "The taking of a sandbox to its replacement's being ready",
+            ),
             opens: counter("greenroom_opens_total", "Opens that ended"),
             open_duration: seconds("greenroom_open_duration_seconds", "Request to session"),
             open_wait: seconds("greenroom_open_wait_seconds", "Time an open waited for a sandbox"),
@@ -125,7 +146,7 @@ impl Instruments {
             ),
             gateway_requests: counter("greenroom_gateway_requests_total", "Model calls of agents"),
             tokens: counter("greenroom_tokens_total", "Tokens, as the model counted them"),
-            http_requests: counter("greenroom_http_requests_total", "Requests of users"),
+            http_requests: counter("greenroom_http_requests_total", "Requests of users and operators"),
             http_request_duration: seconds(
                 "greenroom_http_request_duration_seconds",
                 "Request to the head of its answer",
@@ -146,18 +167,32 @@ impl Metrics {
         Self::default()
     }
 
-    /// Everything in Prometheus' text format.
+    /// Everything that was counted, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_else(|error| {
+        self.render_with(Vec::new())
+    }
+
+    /// The same, and how the pools are now.
+    #[must_use]
+    pub fn render_with(&self, mut pools: Vec<PoolSample>) -> String {
+        self.never_fewer_hits(&mut pools);
+        let mut families = self.0.registry.gather();
+        families.extend(pools::families(&pools));
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics can't be written as text");
             String::new()
         })
     }
 
-    /// How many sandboxes of a template are in a state now.
-    pub fn set_sandboxes(&self, template: &TemplateName, state: SandboxState, count: usize) {
-        self.0.sandboxes.record(count as u64, &[of(template), KeyValue::new("state", state.as_str())]);
+    /// A hit may turn out to be a miss a moment later, when its workspace needs a new agent session. To Prometheus a counter that goes back has
+    /// begun anew, and all of it would count once more; so it stays where it was until the pool is there again.
+    fn never_fewer_hits(&self, pools: &mut [PoolSample]) {
+        let mut told = self.0.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        for pool in &mut *pools {
+            pool.hits = pool.hits.max(told.get(&pool.template).copied().unwrap_or_default());
+        }
+        *told = pools.iter().map(|pool| (pool.template.clone(), pool.hits)).collect();
     }
 
     /// A sandbox became ready.
@@ -176,9 +211,14 @@ impl Metrics {
         self.0.sandbox_starts.add(1, &labels);
     }
 
-    /// How many opens of a template wait now.
-    pub fn set_waiting(&self, template: &TemplateName, count: usize) {
-        self.0.pool_waiting.record(count as u64, &[of(template)]);
+    /// A warm sandbox left the stock without having been leased.
+    pub fn sandbox_discarded(&self, template: &TemplateName, why: Discard) {
+        self.0.sandboxes_discarded.add(1, &[of(template), KeyValue::new("why", why.as_str())]);
+    }
+
+    /// A sandbox that was taken has been replaced.
+    pub fn refilled(&self, template: &TemplateName, after: Duration) {
+        self.0.refill_lag.record(after.as_secs_f64(), &[of(template)]);
     }
 
     /// An open ended. `wait` is the part of `total` spent waiting for a sandbox; durations are recorded for opens that succeeded.

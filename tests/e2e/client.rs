@@ -59,6 +59,11 @@ impl Client {
         self.call(Method::POST, path, &headers, Bytes::from(body.to_owned())).await
     }
 
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        let headers = [("content-type", "application/json")];
+        self.call(Method::PATCH, path, &headers, Bytes::from(body.to_string())).await
+    }
+
     /// Any request, with the whole answer.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
         let what = format!("answer to {method} {path}");
@@ -107,10 +112,15 @@ impl Client {
 
     /// Sends a prompt whose answer is the turn's own stream.
     pub async fn prompt(&self, session: &Value, prompt: &str) -> Events {
+        Events::of(self.send_prompt(session, prompt).await)
+    }
+
+    /// Sends a prompt; the answer is the turn's own stream, or that there can be none.
+    pub async fn send_prompt(&self, session: &Value, prompt: &str) -> Response<Incoming> {
         let path = format!("/v1/sessions/{}/turns", id(session));
         let headers = [("content-type", "application/json"), ("accept", "text/event-stream")];
         let body = serde_json::json!({ "prompt": prompt }).to_string();
-        Events::of(self.send(Method::POST, &path, &headers, Bytes::from(body)).await)
+        self.send(Method::POST, &path, &headers, Bytes::from(body)).await
     }
 
     /// Sends a prompt, reads its turn to the end and gives back the text of the answer.

@@ -74,11 +74,16 @@ impl Daemon {
         }
     }
 
+    /// Sends the engine a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(pid.expect("the engine runs"), signal).expect("the engine can be told");
+    }
+
     /// Ends the engine in order.
     pub async fn stop(mut self) {
+        self.signal(Signal::TERM);
         let mut child = self.child.take().expect("the engine runs");
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("the engine runs");
-        kill_process(pid, Signal::TERM).expect("the engine can be told");
         within("the engine ends", STOP, child.wait()).await.expect("the engine's end can be awaited");
         until("nothing of the engine is left", STOP, async || remains(self.folder.path()).is_empty().then_some(()))
             .await;

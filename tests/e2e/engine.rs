@@ -6,11 +6,11 @@ use bollard::{
     API_DEFAULT_VERSION, Docker,
     models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
     query_parameters::{
-        CreateContainerOptionsBuilder, ImportImageOptionsBuilder, InspectContainerOptions,
+        CreateContainerOptionsBuilder, EventsOptionsBuilder, ImportImageOptionsBuilder, InspectContainerOptions,
         ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     },
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     settings::{BUSYBOX, GEMINI},
@@ -31,7 +31,7 @@ const LATE_LOOKS: usize = 5;
 pub struct Container {
     pub id: String,
     pub name: String,
-    /// `created`, `running`, `exited`, `removing` or `dead`.
+    /// `created`, `running`, `paused`, `exited`, `removing` or `dead`.
     pub state: String,
     pub labels: HashMap<String, String>,
 }
@@ -75,8 +75,15 @@ impl Engine {
     pub async fn containers(&self, instance: &str) -> Vec<Container> {
         let all = ListContainersOptionsBuilder::default().all(true).build();
         // Podman's list can't be read while one of its containers is in a state that Docker doesn't have.
-        let list = async || self.docker.list_containers(Some(all.clone())).await.ok();
-        let all = until("the engine's list", CALL, list).await;
+        let list = async {
+            loop {
+                match self.docker.list_containers(Some(all.clone())).await {
+                    Ok(list) => return list,
+                    Err(_for_a_moment) => tokio::time::sleep(Duration::from_millis(25)).await,
+                }
+            }
+        };
+        let all = within("the engine's list", CALL, list).await;
         let mut found = Vec::new();
         for summary in all {
             let labels = summary.labels.unwrap_or_default();
@@ -141,6 +148,36 @@ impl Engine {
         let removing = self.docker.remove_container(id, Some(options));
         // It may be gone, or going, already.
         let _gone = within("remove", CALL, removing).await;
+    }
+
+    /// Kills all that runs in a container, as `docker kill`.
+    pub async fn kill(&self, id: &str) {
+        let killing = self.docker.kill_container(id, None);
+        // It may have ended already.
+        let _ended = within("kill", CALL, killing).await;
+    }
+
+    /// Stops the time of a container, as `docker pause`; it may have ended already.
+    pub async fn pause_if_running(&self, id: &str) {
+        let _ended = within("pause", CALL, self.docker.pause_container(id)).await;
+    }
+
+    /// Counts the containers of an instance that are made while `during` runs, by the engine's own events.
+    pub async fn count_creations(&self, instance: &str, during: impl Future<Output = ()>) -> usize {
+        let filters = HashMap::from([("type", vec!["container"]), ("event", vec!["create"])]);
+        let mut events = self.docker.events(Some(EventsOptionsBuilder::default().filters(&filters).build()));
+        let mut count = 0;
+        let counting = async {
+            while let Some(event) = events.next().await {
+                let labels = event.expect("events come").actor.and_then(|actor| actor.attributes).unwrap_or_default();
+                count += usize::from(labels.values().any(|value| value == instance));
+            }
+        };
+        tokio::select! {
+            () = counting => panic!("the engine's events ended"),
+            () = during => {}
+        }
+        count
     }
 
     /// Copies an image to another engine, unless it has the same one.

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     client::Client,
     engine::Engine,
-    settings::{ALICE, BOB, Settings, quoted},
+    settings::{ALICE, BOB, Settings, quoted, token_of},
     wait::{until, within},
 };
 
@@ -96,8 +96,13 @@ impl House {
         }
     }
 
-    /// Starts the server and waits for nothing.
-    pub fn launch_unready(&mut self) {
+    /// Writes other settings into the file of a server, which isn't told.
+    pub fn rewrite(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.write_settings();
+    }
+
+    fn write_settings(&self) {
         let settings = self.settings.clone();
         let runtime_host = self.engine.as_ref().and_then(Engine::private_address);
         let settings =
@@ -109,12 +114,16 @@ impl House {
             .set("runtime", "instance", &quoted(&self.instance))
             .set("sandbox", "supervisor", &quoted(&supervisor().to_string_lossy()))
             .to_toml();
-        let file = self.settings_file();
-        fs::write(&file, text).expect("the settings can be written");
+        fs::write(self.settings_file(), text).expect("the settings can be written");
+    }
+
+    /// Starts the server and waits for nothing.
+    pub fn launch_unready(&mut self) {
+        self.write_settings();
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
         let server = greenroom()
             .args(["serve", "--config"])
-            .arg(&file)
+            .arg(self.settings_file())
             .envs(self.settings.variables().iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)
@@ -188,6 +197,11 @@ impl House {
 
     pub fn bob(&self) -> Client {
         Client::new(self.address, Some(BOB))
+    }
+
+    /// One of the numbered users.
+    pub fn user(&self, number: usize) -> Client {
+        Client::new(self.address, Some(&token_of(number)))
     }
 
     /// Someone without a token.

@@ -5,10 +5,13 @@
 //! no image, no supervisor) fails and says what is missing.
 
 // The harness.
+mod chance;
 mod client;
 mod daemon;
 mod engine;
 mod house;
+mod observer;
+mod pools;
 mod processes;
 mod recorder;
 mod secret;
@@ -34,6 +37,13 @@ mod once_only;
 mod operator;
 mod permissions;
 mod podman;
+mod pool_admin;
+mod pool_chaos;
+mod pool_figures;
+mod pool_limits;
+mod pool_neighbours;
+mod pool_reload;
+mod pool_templates;
 mod process_runtime;
 mod replay;
 mod shutdown;

@@ -7,6 +7,11 @@ pub const ALICE: &str = "alice-token-for-tests";
 /// Another user.
 pub const BOB: &str = "bob-token-for-tests-2";
 
+/// The token of one of many users, who are numbered from 0.
+pub fn token_of(number: usize) -> String {
+    format!("a-token-for-test-user-{number:03}")
+}
+
 /// The image of the real agent.
 pub const GEMINI: &str = "greenroom/gemini:latest";
 /// The small image.
@@ -14,6 +19,20 @@ pub const BUSYBOX: &str = "greenroom/busybox:test";
 
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
+
+/// An agent that speaks just enough ACP to become ready, and takes its time for that, but no processor's.
+pub const SLOW: &str = r#"while IFS= read -r line; do
+id=$(echo "$line" | sed 's/.*"id":\("[^"]*"\|[0-9]*\).*/\1/')
+case $line in
+*'"initialize"'*) sleep 0.5; result='{"protocolVersion":1,"agentCapabilities":{},"authMethods":[]}' ;;
+*'"session/new"'*) result='{"sessionId":"the-only-one"}' ;;
+*) result='{}' ;;
+esac
+echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$result}"
+done"#;
+
+/// A command for the agent above: the id of its container, as the engine's own mounts tell it.
+pub const CONTAINER: &str = r"sed -n 's|.*/containers/\([0-9a-f]*\)/hostname .*|\1|p' /proc/self/mountinfo";
 
 /// Settings of one server.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +54,42 @@ impl Settings {
             .set("limits", "prompts_burst", "1000")
             .set("pool", "size", "1")
             .set("sandbox", "orphan_grace", "\"5s\"")
+    }
+
+    /// Beside alice and bob, this many numbered users.
+    pub fn users(self, count: usize) -> Self {
+        let user = |number: usize| format!(r#"{{user="user-{number:03}",token="{}"}}"#, token_of(number));
+        let many = (0..count).map(user).collect::<Vec<_>>().join(",");
+        self.set(
+            "auth",
+            "tokens",
+            &format!(r#"[{{user="alice",token="{ALICE}"}},{{user="bob",token="{BOB}"}},{many}]"#),
+        )
+    }
+
+    /// Limits per user that one user alone can fill every queue with.
+    pub fn unlimited(self) -> Self {
+        self.set("limits", "sessions", "1000")
+            .set("limits", "waiting", "1000")
+            .set("limits", "streams", "1000")
+            .set("limits", "opens_per_minute", "60000")
+            .set("limits", "opens_burst", "10000")
+            .set("limits", "prompts_per_minute", "60000")
+            .set("limits", "prompts_burst", "10000")
+            .set("pool", "queue", "1000")
+    }
+
+    /// How many warm sandboxes a template has at least, and at most.
+    pub fn stock(self, template: &str, min_warm: usize, max_warm: usize) -> Self {
+        let template = section(template);
+        self.set(&template, "min_warm", &min_warm.to_string()).set(&template, "max_warm", &max_warm.to_string())
+    }
+
+    /// Without this template.
+    pub fn without(mut self, template: &str) -> Self {
+        let template = section(template);
+        self.sections.retain(|name, _| *name != template && !name.starts_with(&format!("{template}.")));
+        self
     }
 
     /// The real Gemini CLI as template `gemini`, its model at this address.

@@ -1,4 +1,4 @@
-//! The document and the page that shows it. Both are made once; neither needs anything from another host.
+//! The document's first words, and the page that shows it: made once, and without need of anything from another host.
 
 use bytes::Bytes;
 use poem::{
@@ -24,13 +24,6 @@ A request's head may have 16 KiB (431), its body 1 MiB (413), its JSON 64 levels
 /// The page brings its script and style along; the browser is told to fetch nothing else but this server's answers.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
     connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
-
-pub(super) fn document_endpoint() -> impl Endpoint<Output = Response> {
-    let document = Bytes::from(super::document());
-    get(make_sync(move |_| {
-        Response::builder().content_type("application/json").header(CACHE_CONTROL, "no-cache").body(document.clone())
-    }))
-}
 
 pub(super) fn page_endpoint(api: &OpenApiService<Api, ()>) -> impl Endpoint<Output = Response> + use<> {
     let page = Bytes::from(api.swagger_ui_html());

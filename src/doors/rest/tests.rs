@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use poem::{Body, Request, Response, http::header};
+use poem::{Body, Endpoint as _, Request, Response, http::header};
 use poem_openapi::{OpenApi, payload::Json};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ use super::*;
 use super::{
     answer::{Answer, Prompting},
     body::Bounded,
-    depth::DEPTH_MAX,
     dto::prompt::StartTurn,
     token::Token,
 };
 use crate::{
     config,
+    doors::http::depth::DEPTH_MAX,
     ids::UserId,
     problem::{Code, Problem, RateState},
     service::view::Prompt,
@@ -73,7 +73,8 @@ fn door(server: config::Server) -> BoxEndpoint<'static> {
     let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
     let config = Config { server, ..Config::default() };
     let routes = Route::new().nest("/", OpenApiService::new(Faults, "test", "1"));
-    furnished(routes, Routes::of::<Faults>(), Arc::new(authenticator), Arc::new(config), Metrics::default())
+    let routes = routes.data(Arc::new(authenticator));
+    http::furnished(routes, Routes::of::<Faults>(), Arc::new(config), Metrics::default())
 }
 
 fn get(path: &str) -> Request {

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use poem::{Request, Result};
 use poem_openapi::{SecurityScheme, auth};
 
-use super::refusal::{Refusal, given};
-use crate::{
-    identity::{Authenticator, Caller},
-    problem::{Code, Problem},
-};
+use super::refusal::{Refusal, given, unauthenticated};
+use crate::identity::{Authenticator, Caller};
 
 /// A token from the server's settings or from `greenroom keys create`; it names the user.
 #[derive(SecurityScheme)]
@@ -18,10 +15,5 @@ pub(super) struct Token(pub(super) Caller);
 
 async fn verify(request: &Request, bearer: auth::Bearer) -> Result<Caller> {
     let caller = given::<Arc<Authenticator>>(request)?.verify(&bearer.token);
-    // The same words as for a missing token: whoever tries tokens learns nothing.
     Ok(caller.ok_or_else(|| Refusal(unauthenticated()))?)
-}
-
-pub(super) fn unauthenticated() -> Problem {
-    Problem::new(Code::Unauthenticated, "this call needs `Authorization: Bearer <token>` with a valid token")
 }

@@ -1,9 +1,14 @@
 //! A pool, as users and operators see it.
 
-use poem_openapi::{Enum, Object};
+use std::time::Duration;
+
+use poem_openapi::{Enum, Object, types::Example};
 
 use super::Time;
-use crate::service::view::{Histogram, PoolFailure, PoolFigures, PoolMisses, PoolMode, PoolView};
+use crate::{
+    ids::TemplateName,
+    service::view::{Counts, Histogram, PoolFailure, PoolFigures, PoolMisses, PoolMode, PoolView, Tally},
+};
 
 /// What an operator lets a pool do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -84,6 +89,7 @@ fn buckets(histogram: &Histogram) -> Vec<Bucket> {
 
 /// The sandboxes of one template.
 #[derive(Debug, Clone, Object)]
+#[oai(example)]
 pub struct Pool {
     /// The template.
     pub template: String,
@@ -155,9 +161,80 @@ impl From<PoolView> for Pool {
     }
 }
 
+/// What the document's example is made of.
+fn example_view() -> PoolView {
+    let (mut wait, mut refill_lag) = (Histogram::default(), Histogram::default());
+    for micros in [300, 350, 400, 1_400_000] {
+        wait.add(Duration::from_micros(micros));
+    }
+    for millis in [1_300, 1_700, 1_500] {
+        refill_lag.add(Duration::from_millis(millis));
+    }
+    let misses = PoolMisses { empty: 1, ..PoolMisses::default() };
+    let figures = PoolFigures {
+        mode: PoolMode::Active,
+        counts: Counts { starting: 1, ready: 3, leased: 2, ending: 0 },
+        stale: 0,
+        waiting: 0,
+        target: 4,
+        min: 4,
+        max: 8,
+        cap: 16,
+        tally: Tally { opens: 4, hits: 3, misses, wait, refill_lag },
+        failures: Vec::new(),
+        failing: None,
+        full: false,
+    };
+    PoolView { template: TemplateName::parse("gemini").expect("a good name"), figures }
+}
+
+impl Example for Pool {
+    fn example() -> Self {
+        example_view().into()
+    }
+}
+
 /// The pools.
 #[derive(Debug, Clone, Object)]
 pub struct PoolList {
     /// The pools, by template.
     pub items: Vec<Pool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::types::ToJSON as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn every_open_is_in_the_hits_or_in_one_kind_of_miss() {
+        let pool = Pool::example();
+        let Misses { empty, workspace, template_changed, over_target, refused, given_up } = pool.misses;
+        assert_eq!(pool.hits + empty + workspace + template_changed + over_target + refused + given_up, pool.opens);
+        assert_eq!(pool.hit_rate, Some(0.75));
+    }
+
+    #[test]
+    fn buckets_are_counted_each_on_its_own_and_the_last_has_no_bound() {
+        let pool = Pool::example().to_json().expect("JSON");
+        let of = |name: &str| pool[name].as_array().cloned().unwrap_or_default();
+        let bounds: Vec<Value> = of("wait_ms").iter().map(|bucket| bucket["le"].clone()).collect();
+        assert_eq!(
+            bounds,
+            json!([1, 5, 10, 50, 100, 500, 1000, 5000, 10000, 30000, null]).as_array().cloned().unwrap_or_default()
+        );
+        let counts: Vec<Value> = of("wait_ms").iter().map(|bucket| bucket["count"].clone()).collect();
+        assert_eq!(counts, json!([3, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]).as_array().cloned().unwrap_or_default());
+    }
+
+    #[test]
+    fn before_the_first_open_there_is_no_rate() {
+        let PoolView { template, mut figures } = example_view();
+        figures.tally = Tally::default();
+        let pool = Pool::from(PoolView { template, figures }).to_json().expect("JSON");
+        assert_eq!(pool["hit_rate"], Value::Null);
+        assert!(pool.as_object().is_some_and(|pool| pool.contains_key("hit_rate")));
+    }
 }

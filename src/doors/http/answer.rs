@@ -9,24 +9,24 @@ use poem_openapi::{
     types::Type,
 };
 
-use super::{dto::problem::ProblemBody, refusal::Refusal};
-use crate::problem::Problem;
+use super::refusal::Refusal;
+use crate::{doors::dto::problem::ProblemBody, problem::Problem};
 
 /// A result or a problem of one of the statuses `F` names.
-pub(super) struct Answer<T, F> {
+pub(in crate::doors) struct Answer<T, F> {
     outcome: Result<T, Problem>,
     failures: PhantomData<fn() -> F>,
 }
 
 /// The statuses a call can fail with.
-pub(super) trait Failures {
+pub(in crate::doors) trait Failures {
     const STATUSES: &'static [u16];
 }
 
 macro_rules! failures {
     ($($(#[$doc:meta])* $name:ident: $($status:literal)+;)*) => {
         $($(#[$doc])*
-        pub(super) struct $name;
+        pub(in crate::doors) struct $name;
 
         impl Failures for $name {
             const STATUSES: &'static [u16] = &[$($status),+];
@@ -53,6 +53,16 @@ failures! {
     Reading: 400 401 404 410 429 500 503;
     /// Calls without a token.
     Open: 500;
+    /// An operator's calls that only look.
+    Looking: 403 500;
+    /// An operator's calls with a body.
+    Resizing: 400 403 404 413 415 500;
+    /// An operator's calls about one thing.
+    Operating: 403 404 500;
+    /// An operator's call that asks something of the engine.
+    Destroying: 403 404 500 503;
+    /// An operator's call that reads the settings again.
+    Reloading: 400 403 409 500;
 }
 
 impl<T, F> From<Result<T, Problem>> for Answer<T, F> {
@@ -96,6 +106,7 @@ fn problem_response(status: u16) -> MetaResponse {
     let description = match status {
         400 => "The request is malformed or breaks a stated rule.",
         401 => "No token, or one that names nobody; or the model API refused the user's key.",
+        403 => "The request comes from a web page, or it names a host that isn't an IP address or `localhost`.",
         404 => "There is nothing there, or it is somebody else's.",
         409 => "In conflict with the present state; `code` says how.",
         410 => "The events after the cursor are no longer kept; `earliest_seq` says where what is kept begins.",

@@ -11,7 +11,7 @@ use poem::{
 };
 use tracing::{Instrument as _, field};
 
-use super::rest::Routes;
+use super::routes::Routes;
 use crate::telemetry::{Metrics, continue_trace};
 
 /// Carries the request id, both ways.
@@ -23,7 +23,7 @@ const NO_ROUTE: &str = "none";
 
 /// Names one request in its answer, the logs and traces.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestId(HeaderValue);
+pub(super) struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The caller's own id if it is sane, else a new one.
@@ -39,13 +39,13 @@ impl RequestId {
     }
 
     /// The id as text.
-    pub(crate) fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         self.0.to_str().expect("only visible ASCII was let in")
     }
 }
 
 /// Runs a request in its span. Goes around everything else.
-pub(crate) async fn trace<E: Endpoint>(
+pub(super) async fn trace<E: Endpoint>(
     app: Arc<E>,
     mut request: Request,
     metrics: Metrics,

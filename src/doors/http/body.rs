@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A payload whose body is read within the server's limits.
-pub(super) struct Bounded<P>(pub(super) P);
+pub(in crate::doors) struct Bounded<P>(pub(in crate::doors) P);
 
 impl<P: Payload> Payload for Bounded<P> {
     const CONTENT_TYPE: &'static str = P::CONTENT_TYPE;

@@ -16,9 +16,9 @@ use poem_openapi::{
     types::ToJSON as _,
 };
 
-use super::{dto::problem::ProblemBody, routes::Routes, token::unauthenticated};
+use super::{routes::Routes, trace::RequestId};
 use crate::{
-    doors::trace::RequestId,
+    doors::dto::problem::ProblemBody,
     problem::{Code, Problem, RateState},
 };
 
@@ -29,7 +29,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// A problem on its way out.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) Problem);
+pub(in crate::doors) struct Refusal(pub(in crate::doors) Problem);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +55,7 @@ impl IntoResponse for Refusal {
 
 impl Refusal {
     /// Gives a fault of poem's parser or security scheme its code.
-    pub(super) fn from_poem(fault: Error) -> Self {
+    pub(in crate::doors) fn from_poem(fault: Error) -> Self {
         let fault = match fault.downcast::<Self>() {
             Ok(refusal) => return refusal,
             Err(fault) => fault,
@@ -77,8 +77,17 @@ impl Refusal {
     }
 }
 
+/// The same words for no token and for a wrong one: whoever tries tokens learns nothing.
+pub(in crate::doors) fn unauthenticated() -> Problem {
+    Problem::new(Code::Unauthenticated, "this call needs `Authorization: Bearer <token>` with a valid token")
+}
+
 /// Writes every failed answer's body. A panic is one request's misfortune: the connection may carry others.
-pub(super) async fn render<E: Endpoint>(app: Arc<E>, request: Request, routes: Arc<Routes>) -> Result<Response> {
+pub(in crate::doors) async fn render<E: Endpoint>(
+    app: Arc<E>,
+    request: Request,
+    routes: Arc<Routes>,
+) -> Result<Response> {
     let instance = request.uri().path().to_owned();
     let id = request.data::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default();
     let answer = AssertUnwindSafe(app.get_response(request)).catch_unwind().await;
@@ -179,7 +188,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 }
 
 /// What the server put beside every request.
-pub(super) fn given<T: Send + Sync + 'static>(request: &Request) -> Result<&T> {
+pub(in crate::doors) fn given<T: Send + Sync + 'static>(request: &Request) -> Result<&T> {
     let missing = || Refusal(Problem::internal(format!("a request came without {}", std::any::type_name::<T>())));
     Ok(request.data::<T>().ok_or_else(missing)?)
 }

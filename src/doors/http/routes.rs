@@ -22,7 +22,7 @@ struct Route {
 
 impl Routes {
     /// Those of an API.
-    pub(super) fn of<A: OpenApi>() -> Self {
+    pub(in crate::doors) fn of<A: OpenApi>() -> Self {
         let mut routes = HashMap::new();
         for path in A::meta().into_iter().flat_map(|api| api.paths) {
             let methods = path.operations.iter().map(|operation| operation.method.to_string());
@@ -40,7 +40,7 @@ impl Routes {
     }
 
     /// The methods the route that answered offers, written for `Allow`.
-    pub(super) fn methods(&self, response: &Response) -> String {
+    pub(in crate::doors) fn methods(&self, response: &Response) -> String {
         let pattern = response.data::<PathPattern>();
         let route = pattern.and_then(|pattern| self.0.get(&blanked(&pattern.0)));
         // The routes beside the API, the document and its page, can only be read.

@@ -1,10 +1,10 @@
 //! How deep a JSON text is nested, found without building anything of it.
 
 /// The deepest nesting that is accepted.
-pub(super) const DEPTH_MAX: usize = 64;
+pub(in crate::doors) const DEPTH_MAX: usize = 64;
 
 /// Whether arrays and objects are nested more than [`DEPTH_MAX`] deep. A text that isn't JSON gets any answer: the parser refuses it later.
-pub(super) fn is_too_deep(json: &[u8]) -> bool {
+pub(in crate::doors) fn is_too_deep(json: &[u8]) -> bool {
     let mut depth = 0_usize;
     let mut in_text = false;
     let mut escaped = false;

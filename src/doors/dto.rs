@@ -1,8 +1,9 @@
-//! What clients see: the JSON shapes of API version 1, made from the service's views. Changing one is changing the contract.
+//! What clients and operators see: the JSON shapes of API version 1, made from the service's views. Changing one is changing the contract.
 
 pub mod catalog;
 pub mod event;
 pub mod open;
+pub mod operator;
 pub mod permission;
 pub mod pool;
 pub mod problem;

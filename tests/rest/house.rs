@@ -1,0 +1,169 @@
+//! Both doors with a real service behind them, whose pools keep nothing warm unless they are told to; and the requests to try them with.
+
+use std::sync::Arc;
+
+use greenroom::{
+    config::{self, Changes, Config, Template},
+    doors::{
+        admin::{self, Operators, Reload},
+        rest,
+    },
+    gateway::Gateway,
+    identity::Authenticator,
+    ids::{Epoch, SlotId, TemplateName, UserId},
+    limits::Limits,
+    pool::{Pools, PoolsParts},
+    problem::{Code, Problem},
+    runtime::{Runtime, process::Process},
+    sandbox::{
+        census::{Admission, Capacity, Census, Entry, Generation},
+        lifecycle::{Reaper, Recipe, Starter, start::StarterParts},
+        slot::Slots,
+    },
+    service::{Parts, Service},
+    telemetry::Metrics,
+    workspace::Workspaces,
+};
+use poem::{
+    Endpoint as _, Request, RequestBuilder, Response,
+    endpoint::BoxEndpoint,
+    http::{Method, header},
+};
+use secrecy::SecretString;
+use serde_json::Value;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const TOKEN: &str = "test-token-0123456789";
+/// Sandboxes in all.
+pub const CAP: usize = 6;
+
+/// Doors under test; the folder lives as long.
+pub struct House {
+    _folder: tempfile::TempDir,
+    pub metrics: Metrics,
+    pub census: Arc<Census>,
+    pub users: BoxEndpoint<'static>,
+    pub operators: BoxEndpoint<'static>,
+    pools: Arc<Pools>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.pools.close();
+    }
+}
+
+/// A house with nothing to lease.
+pub fn house() -> House {
+    house_of(&[])
+}
+
+/// A house with a pool for each of these templates.
+pub fn house_of(templates: &[&str]) -> House {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let state = config::State { dir: folder.path().to_owned() };
+    let metrics = Metrics::default();
+    let runtime: Arc<dyn Runtime> = Arc::new(Process::new());
+    let census = Census::new(Capacity { sandboxes: CAP, memory_mib: u64::MAX });
+    let starter = Starter::new(StarterParts {
+        runtime: Arc::clone(&runtime),
+        gateway: Gateway::new(metrics.clone()).expect("a client for the model API"),
+        slots: Slots::open(&state.dir, runtime.owner()).expect("the folder is writable"),
+        epoch: Epoch::random(),
+        supervisor: "/nowhere/greenroom-supervisor".into(),
+        settings: config::Sandbox::default(),
+        reaper: Reaper::spawn(Arc::clone(&runtime), CancellationToken::new()),
+        metrics: metrics.clone(),
+    });
+    let pools = Pools::start(PoolsParts {
+        recipes: templates.iter().map(|name| recipe(name)).collect(),
+        settings: config::Pool { size: 0, cap: CAP, ..config::Pool::default() },
+        census: Arc::clone(&census),
+        starter: Arc::new(starter),
+        runtime: Arc::clone(&runtime),
+        start_limit: 1,
+        metrics: metrics.clone(),
+    });
+    let service = Arc::new(Service::new(Parts {
+        pools: Arc::clone(&pools),
+        workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
+        limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        runtime,
+        session: config::Session::default(),
+        model_key: None,
+        state_dir: state.dir.clone(),
+        metrics: metrics.clone(),
+    }));
+    let user = UserId::parse("alice").expect("a good name");
+    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
+    let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
+    let config = Arc::new(Config { state, ..Config::default() });
+    let for_operators =
+        Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
+    let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
+    let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
+    House { _folder: folder, metrics, census, users, operators, pools }
+}
+
+fn recipe(name: &str) -> Recipe {
+    let name = TemplateName::parse(name).expect("a good name");
+    Recipe::compile(name, Template::default(), None, &TaskTracker::new(), &Metrics::default())
+        .expect("the default template is good")
+}
+
+/// Settings that are fine the first time and faulty from then on.
+fn reload() -> Reload {
+    let read = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    Arc::new(move || {
+        let faulty = read.swap(true, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(async move {
+            if faulty {
+                return Err(Problem::new(Code::InvalidRequest, "2 faults in the settings\n  one\n  two"));
+            }
+            let restart_needed = vec!["server.address".to_owned()];
+            Ok(Changes { changed: vec!["gemini".to_owned()], restart_needed, ..Changes::default() })
+        })
+    })
+}
+
+impl House {
+    /// Asks the door for users, as alice.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+        self.users.get_response(finish(request, method, path, body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// Asks the door for operators, as curl would.
+    pub async fn operate(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let request = Request::builder().header(header::HOST, "127.0.0.1:8081");
+        self.operators.get_response(finish(request, method, path, body)).await
+    }
+
+    /// A sandbox as the census knows it, without a container behind it.
+    pub fn admit(&self, template: &str) -> (SlotId, Entry) {
+        let slot = SlotId::random();
+        let admission = Admission {
+            slot: slot.clone(),
+            template: TemplateName::parse(template).expect("a good name"),
+            generation: Generation::default(),
+            memory_mib: 1,
+        };
+        (slot, self.census.admit(admission).expect("there is room"))
+    }
+}
+
+fn finish(request: RequestBuilder, method: Method, path: &str, body: Option<Value>) -> Request {
+    let request = request.method(method).uri_str(path).header("x-request-id", "same");
+    match body {
+        Some(body) => request.content_type("application/json").body(body.to_string()),
+        None => request.finish(),
+    }
+}
+
+pub async fn json_of(response: Response) -> Value {
+    response.into_body().into_json().await.expect("JSON")
+}
