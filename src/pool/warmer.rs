@@ -179,7 +179,9 @@ impl Pool {
         let total = sandbox.times().total;
         info!(template = %self.name, total_ms = millis(total), "sandbox ready");
         self.demand().started(total);
-        self.figures.replaced(now);
+        if let Some(lag) = self.figures.replaced(now) {
+            self.metrics.refilled(&self.name, lag);
+        }
         let age = self.control().settings.warm_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
         self.stock.put(sandbox, generation, now + age);
     }
