@@ -214,7 +214,9 @@ fn make_room(now: &mut Situation, chosen: usize, cause: Cause, steps: &mut Vec<S
 
 /// Whose idle sandbox goes: the pool's own stale ones, then those of the pool that has the most to spare.
 fn giver(now: &Situation, chosen: usize, cause: Cause) -> Option<usize> {
-    if now.pools[chosen].stale > 0 && now.pools[chosen].waiting == 0 {
+    let own = &now.pools[chosen];
+    // One at a time: while its replacement starts, the others go on serving.
+    if own.stale > 0 && own.waiting == 0 && own.starting == 0 {
         return Some(chosen);
     }
     let spare = |pool: &PoolState| match cause {
