@@ -51,7 +51,7 @@ struct Hit {
 
 fn settings() -> Settings {
     let settings = Settings::new().users(4).unlimited().shell().stock("shell", 4, 4);
-    settings.set("pool", "cap", "10").set("pool", "backoff", "\"200ms\"").set("pool", "sweep", "\"15s\"")
+    settings.set("pool", "cap", "10").set("pool", "backoff", "\"200ms\"").set("runtime", "start_limit", "4")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
