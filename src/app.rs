@@ -122,6 +122,7 @@ impl App {
             starter: Arc::clone(&engine.starter),
             runtime: Arc::clone(&engine.runtime),
             start_limit: config.runtime.start_limit,
+            metrics: metrics.clone(),
         });
         let service = Arc::new(Service::new(service::Parts {
             pools: Arc::clone(&pools),

@@ -58,6 +58,7 @@ use crate::{
         census::Census,
         lifecycle::{Recipe, Sandbox},
     },
+    telemetry::Metrics,
 };
 use control::Control;
 use demand::Demand;
@@ -111,7 +112,13 @@ pub struct Pool {
 
 impl Pool {
     /// An empty pool. The warmer of its [`Pools`] fills it.
-    fn new(recipe: Recipe, settings: &config::Pool, census: &Arc<Census>, start_limit: usize) -> Arc<Self> {
+    fn new(
+        recipe: Recipe,
+        settings: &config::Pool,
+        census: &Arc<Census>,
+        start_limit: usize,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         let inner = deadpool::managed::Pool::builder(Handover)
             .max_size(settings.cap)
             .build()
@@ -119,7 +126,7 @@ impl Pool {
         let pool = Self {
             name: recipe.name.clone(),
             inner,
-            stock: Stock::new(Arc::clone(census)),
+            stock: Stock::new(Arc::clone(census), recipe.name.clone(), metrics),
             census: Arc::clone(census),
             figures: Figures::default(),
             control: Mutex::new(Control::new(recipe, settings)),

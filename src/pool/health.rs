@@ -10,7 +10,10 @@ use futures_util::future::join_all;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{Pool, Pools};
-use crate::sandbox::lifecycle::{NotWell, Sandbox};
+use crate::{
+    sandbox::lifecycle::{NotWell, Sandbox},
+    telemetry::labels::Discard,
+};
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -61,7 +64,7 @@ where
         suspects = Some(join_all(answers).await.into_iter().flatten().collect());
     }
     for slot in suspects.into_iter().flatten() {
-        pool.stock.discard(&slot, why);
+        pool.stock.discard(&slot, Discard::Silent, why);
     }
 }
 

@@ -3,7 +3,8 @@
 //! All pools share the room (sandboxes and memory) and the start turns, so one plan is made for all of them. In order:
 //!
 //! 1. What a pool has too much of goes: everything of one that is drained, and what is ready beyond the target, stale ones first. That is
-//!    what makes a changed template's stock change gradually: a fresh one becomes ready, and a stale one is one too many.
+//!    what makes a changed template's stock change gradually: a fresh one becomes ready, and a stale one is one too many. When the capacity was made
+//!    smaller, idle ones go until it holds.
 //! 2. Callers who wait get the free start turns, in turns between pools.
 //! 3. Then stock: pools below their minimum first, the emptiest first.
 //!
@@ -104,6 +105,8 @@ pub struct Situation {
     pub free: Room,
     /// Room that will be free when what is ending has ended.
     pub coming: Room,
+    /// Room that is taken and shouldn't be: the capacity was made smaller.
+    pub excess: Room,
     /// Starts that may begin now.
     pub turns: usize,
 }
@@ -130,6 +133,7 @@ enum Cause {
 pub fn plan(mut now: Situation) -> Vec<Step> {
     let mut steps = Vec::new();
     retire_surplus(&mut now, &mut steps);
+    retire_excess(&mut now, &mut steps);
     let mut turn = now.pools.iter().map(|pool| pool.last_turn).max().unwrap_or_default();
     for cause in [Cause::Waiting, Cause::Minimum, Cause::Target] {
         let mut without_room = vec![false; now.pools.len()];
@@ -163,6 +167,15 @@ fn retire_surplus(now: &mut Situation, steps: &mut Vec<Step>) {
         for _ in kept..pool.ready() {
             retire(now, index, steps);
         }
+    }
+}
+
+fn retire_excess(now: &mut Situation, steps: &mut Vec<Step>) {
+    while now.excess.sandboxes > now.coming.sandboxes || now.excess.memory_mib > now.coming.memory_mib {
+        let idle = now.pools.iter().enumerate().filter(|(_, pool)| pool.ready() > 0);
+        let richest = idle.max_by_key(|(_, pool)| (pool.ready().saturating_sub(pool.min), pool.ready()));
+        let Some((index, _)) = richest else { return };
+        retire(now, index, steps);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
         census::{Capacity, Census, Record, SandboxState},
         lifecycle::{Recipe, Starter},
     },
+    telemetry::{Metrics, labels::Discard},
 };
 
 /// What all pools are made from.
@@ -39,6 +40,8 @@ pub struct PoolsParts {
     pub runtime: Arc<dyn Runtime>,
     /// Starts at the same time, of all pools.
     pub start_limit: usize,
+    /// Instruments.
+    pub metrics: Metrics,
 }
 
 /// All pools, and the tasks that keep them.
@@ -49,6 +52,7 @@ pub struct Pools {
     pub(super) starter: Arc<Starter>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) start_limit: usize,
+    metrics: Metrics,
     turns: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -80,12 +84,13 @@ impl Pools {
     /// Makes a pool for each recipe and starts what keeps them: warmer, health, sweep and watch. All of it ends with [`Pools::close`].
     #[must_use]
     pub fn start(parts: PoolsParts) -> Arc<Self> {
-        let PoolsParts { recipes, settings, census, starter, runtime, start_limit } = parts;
+        let PoolsParts { recipes, settings, census, starter, runtime, start_limit, metrics } = parts;
         let start_limit = start_limit.max(1);
-        let pool = |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit));
+        let pool =
+            |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit, metrics.clone()));
         let pools = RwLock::new(recipes.into_iter().map(pool).collect());
         let (turns, tasks, stop) = (AtomicU64::default(), TaskTracker::new(), CancellationToken::new());
-        let pools = Arc::new(Self { pools, census, starter, runtime, start_limit, turns, tasks, stop });
+        let pools = Arc::new(Self { pools, census, starter, runtime, start_limit, metrics, turns, tasks, stop });
         pools.keep(warmer::run(Arc::clone(&pools)));
         pools.keep(health::run(Arc::clone(&pools)));
         pools.keep(sweep::run(Arc::clone(&pools), settings.sweep));
@@ -136,7 +141,10 @@ impl Pools {
                     }
                 }
                 None => {
-                    pools.insert(name.clone(), Pool::new(recipe, settings, &self.census, self.start_limit));
+                    pools.insert(
+                        name.clone(),
+                        Pool::new(recipe, settings, &self.census, self.start_limit, self.metrics.clone()),
+                    );
                     applied.added.push(name);
                 }
             }
@@ -167,7 +175,7 @@ impl Pools {
     pub async fn destroy(&self, slot: &SlotId) -> Result<bool, RuntimeError> {
         let Some(record) = self.census.records().remove(slot) else { return Ok(false) };
         info!(%slot, template = %record.template, "an operator destroys a sandbox");
-        self.end(slot, &record, "an operator destroyed the sandbox");
+        self.end(slot, &record, Discard::Operator, "an operator destroyed the sandbox");
         if record.state == SandboxState::Starting
             && let Some(container) = &record.container
         {
@@ -177,8 +185,8 @@ impl Pools {
     }
 
     /// Ends a sandbox that waits or is leased; `why` is public.
-    pub(super) fn end(&self, slot: &SlotId, record: &Record, why: &str) {
-        let in_stock = self.all().iter().any(|pool| pool.stock.discard(slot, why));
+    pub(super) fn end(&self, slot: &SlotId, record: &Record, kind: Discard, why: &str) {
+        let in_stock = self.all().iter().any(|pool| pool.stock.discard(slot, kind, why));
         if !in_stock && let Some(condemner) = &record.condemner {
             condemner.condemn(why);
         }

@@ -27,11 +27,12 @@ pub use place::Place;
 
 use super::{LeaseError, failures::Failures, queue::Queue};
 use crate::{
-    ids::{SlotId, UserId},
+    ids::{SlotId, TemplateName, UserId},
     sandbox::{
         census::{Census, Generation},
         lifecycle::Sandbox,
     },
+    telemetry::{Metrics, labels::Discard},
 };
 
 /// Why nobody is served from this stock, whatever is in it.
@@ -94,14 +95,16 @@ pub struct Stock {
     refusal: watch::Sender<Option<Refusal>>,
     failures: Failures,
     census: Arc<Census>,
+    template: TemplateName,
+    metrics: Metrics,
 }
 
 impl Stock {
     /// An empty stock.
     #[must_use]
-    pub fn new(census: Arc<Census>) -> Self {
+    pub fn new(census: Arc<Census>, template: TemplateName, metrics: Metrics) -> Self {
         let (shelf, failures) = (Mutex::default(), Failures::default());
-        Self { shelf, refusal: watch::Sender::new(None), failures, census }
+        Self { shelf, refusal: watch::Sender::new(None), failures, census, template, metrics }
     }
 
     /// Adds a sandbox, which is replaced at `too_old`. A stock that is closed or drained drops it.
@@ -172,17 +175,21 @@ impl Stock {
         let stale = shelf.ready.iter().position(|one| one.is_stale(generation, now));
         let retired = shelf.ready.remove(stale.unwrap_or_default());
         drop(shelf);
+        if retired.is_some() {
+            self.count(Discard::Retired);
+        }
         retired.is_some()
     }
 
     /// Ends the one in this slot, if it waits here.
-    pub fn discard(&self, slot: &SlotId, why: &str) -> bool {
+    pub fn discard(&self, slot: &SlotId, kind: Discard, why: &str) -> bool {
         let mut shelf = self.shelf();
         let place = shelf.ready.iter().position(|one| one.sandbox.slot().id() == slot);
         let discarded = place.and_then(|place| shelf.ready.remove(place));
         drop(shelf);
         if discarded.is_some() {
             info!(%slot, why, "a warm sandbox leaves the stock");
+            self.count(kind);
             self.census.tell();
         }
         discarded.is_some()
@@ -202,6 +209,7 @@ impl Stock {
         shelf.ready = alive;
         drop(shelf);
         for (_ended_here, error) in dead {
+            self.count(Discard::Dead);
             warn!(%error, "a warm sandbox died in stock");
         }
     }
@@ -233,8 +241,17 @@ impl Stock {
             changes
         });
         // What is taken out is dropped after the lock.
-        let _ended = if self.bars_all() { std::mem::take(&mut self.shelf().ready) } else { VecDeque::new() };
+        let ended = if self.bars_all() { std::mem::take(&mut self.shelf().ready) } else { VecDeque::new() };
+        if self.refused() == Some(Refusal::Draining) {
+            ended.iter().for_each(|_| self.count(Discard::Operator));
+        }
+        drop(ended);
         self.census.tell();
+    }
+
+    /// Counts one that left unused.
+    fn count(&self, why: Discard) {
+        self.metrics.sandbox_discarded(&self.template, why);
     }
 
     fn bars_all(&self) -> bool {

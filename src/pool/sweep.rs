@@ -15,6 +15,7 @@ use crate::{
     ids::SlotId,
     runtime::{BoxState, Found, Runtime, RuntimeError},
     sandbox::census::{Census, Record, SandboxState},
+    telemetry::labels::Discard,
 };
 
 /// A waiting sandbox that uses more than this share of its memory leaves the stock: its user would have too little.
@@ -94,13 +95,13 @@ pub(super) async fn end_those_that_do_not_run(pools: &Pools) -> Option<Vec<Found
             continue;
         };
         let found = list.iter().find(|found| found.container == *container);
-        let why = match found.map(|found| found.state) {
+        let (kind, why) = match found.map(|found| found.state) {
             Some(BoxState::Running) => continue,
-            Some(BoxState::Paused) => "an operator paused the sandbox",
-            Some(BoxState::Created | BoxState::Ended) => "the sandbox's container ended",
-            None => "the sandbox's container was removed",
+            Some(BoxState::Paused) => (Discard::Operator, "an operator paused the sandbox"),
+            Some(BoxState::Created | BoxState::Ended) => (Discard::Dead, "the sandbox's container ended"),
+            None => (Discard::Dead, "the sandbox's container was removed"),
         };
-        pools.end(slot, record, why);
+        pools.end(slot, record, kind, why);
     }
     Some(list)
 }
@@ -121,7 +122,7 @@ async fn weigh_one(pools: &Pools, slot: &SlotId, record: &Record) {
             #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
             let share = memory.used_bytes as f64 / memory.limit_bytes.max(1) as f64;
             if record.state == SandboxState::Ready && share > WAITING_SHARE {
-                pools.end(slot, record, "it uses too much memory for one that waits");
+                pools.end(slot, record, Discard::Memory, "it uses too much memory for one that waits");
             }
         }
         Ok(None) => {}

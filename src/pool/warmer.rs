@@ -66,9 +66,9 @@ fn act(pools: &Arc<Pools>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) 
     let all = pools.all();
     let mut wake = now + TICK;
     let states = all.iter().map(|pool| pool.state(whose, now, &mut wake)).collect();
-    let (free, coming) = room(pools);
+    let Rooms { free, coming, excess } = rooms(pools);
     let turns = pools.start_limit.saturating_sub(starts.len());
-    for step in plan(Situation { pools: states, free, coming, turns }) {
+    for step in plan(Situation { pools: states, free, coming, excess, turns }) {
         match step {
             Step::Retire(index) => {
                 let pool = &all[index];
@@ -81,18 +81,30 @@ fn act(pools: &Arc<Pools>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) 
     wake
 }
 
-/// Room that is free now, and room that will be when everything ending has ended.
-fn room(pools: &Pools) -> (Room, Room) {
+/// Room at one moment.
+struct Rooms {
+    free: Room,
+    /// Free when everything ending has ended.
+    coming: Room,
+    /// Taken beyond the capacity.
+    excess: Room,
+}
+
+fn rooms(pools: &Pools) -> Rooms {
     let Capacity { sandboxes, memory_mib } = pools.census.capacity();
-    let mut free = Room { sandboxes, memory_mib };
-    let mut coming = Room::default();
+    let (mut taken, mut coming) = (Room::default(), Room::default());
     for Record { state, memory_mib, .. } in pools.census.records().values() {
-        free.take(*memory_mib);
+        taken.give(*memory_mib);
         if *state == SandboxState::Ending {
             coming.give(*memory_mib);
         }
     }
-    (free, coming)
+    let beyond = |from: Room, other: Room| Room {
+        sandboxes: from.sandboxes.saturating_sub(other.sandboxes),
+        memory_mib: from.memory_mib.saturating_sub(other.memory_mib),
+    };
+    let all = Room { sandboxes, memory_mib };
+    Rooms { free: beyond(all, taken), coming, excess: beyond(taken, all) }
 }
 
 fn begin(pools: &Arc<Pools>, pool: &Arc<Pool>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) {

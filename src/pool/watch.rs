@@ -13,6 +13,7 @@ use super::{Pools, sweep};
 use crate::{
     runtime::{EngineEvent, EventKind},
     sandbox::census::SandboxState,
+    telemetry::labels::Discard,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -48,7 +49,7 @@ async fn heed(pools: &Pools, event: EngineEvent) {
         }
         // An agent whose tool was killed for want of memory is its user's; one that still waits is nobody's loss.
         EventKind::OutOfMemory if record.state == SandboxState::Ready => {
-            pools.end(&slot, &record, "it ran out of memory while it waited");
+            pools.end(&slot, &record, Discard::Memory, "it ran out of memory while it waited");
         }
         EventKind::Died | EventKind::Removed => {
             for pool in pools.all() {

@@ -58,6 +58,9 @@ const SANDBOX_UID: u32 = 10_001;
 /// How often a removal that somebody else began is looked at.
 const GONE_POLL: Duration = Duration::from_millis(50);
 
+/// How long what ends with a container may take to leave its cgroup; Podman has helpers that outlive it for a moment.
+const TIDY_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The container runtime.
 pub struct Docker {
     connection: Connection,
@@ -176,9 +179,14 @@ impl Runtime for Docker {
     }
 
     async fn tidy_up(&self) {
-        if let Ok(engine) = self.connection.engine().await {
-            ceiling::clear(&engine.info, &ceiling::parent(&engine.info, &self.instance));
-        }
+        let Ok(engine) = self.connection.engine().await else { return };
+        let parent = ceiling::parent(&engine.info, &self.instance);
+        let cleared = async {
+            while !ceiling::clear(&engine.info, &parent) {
+                tokio::time::sleep(GONE_POLL).await;
+            }
+        };
+        let _not_empty = tokio::time::timeout(TIDY_PATIENCE, cleared).await;
     }
 
     async fn alive(&self) -> Result<(), RuntimeError> {

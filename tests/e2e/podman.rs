@@ -47,7 +47,12 @@ async fn on_podman_an_agent_lives_from_its_proof_to_its_end() {
     })
     .await;
     check_tells_the_truth(&house).await;
+    let cgroup = format!("greenroom-{}", house.instance);
     house.stop().await;
+    let controllers = std::fs::read_dir("/sys/fs/cgroup").expect("control groups can be seen").flatten();
+    for place in controllers.map(|entry| entry.path().join(&cgroup)) {
+        assert!(!place.exists(), "{} is left", place.display());
+    }
 }
 
 /// `greenroom check` names the engine, what holds in its sandboxes, and what it can't.
@@ -84,14 +89,26 @@ async fn on_podman_every_end_of_a_sandbox_is_told_truthfully() {
     let last = alice.events(&greedy, 0).await.rest().await.pop().expect("there are events");
     assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("out_of_memory")), "{last:?}");
 
-    let before = house.engine().containers(&house.instance).await;
-    let shell = alice.open(json!({"template": "shell"})).await;
-    let events = alice.events(&shell, 0).await;
-    // Of the two that are there now, the one that was there before is leased.
-    let leased = before.iter().find(|one| one.labels.values().any(|value| value == "shell")).expect("one was warm");
-    house.engine().remove(&leased.id).await;
-    let last = events.rest().await.pop().expect("there are events");
-    assert_eq!((last.kind.as_str(), &last.content["reason"]), ("session.ended", &json!("sandbox_lost")), "{last:?}");
+    for paused in [false, true] {
+        house.stocked().await;
+        let before = house.engine().containers(&house.instance).await;
+        let shell = alice.open(json!({"template": "shell"})).await;
+        let events = alice.events(&shell, 0).await;
+        // Of those that are there now, the one that was there before is leased.
+        let leased = before.iter().find(|one| one.labels.values().any(|value| value == "shell")).expect("one was warm");
+        let engine = house.engine();
+        if paused {
+            engine.pause(&leased.id).await
+        } else {
+            engine.remove(&leased.id).await
+        }
+        let last = events.rest().await.pop().expect("there are events");
+        assert_eq!(
+            (last.kind.as_str(), &last.content["reason"]),
+            ("session.ended", &json!("sandbox_lost")),
+            "{last:?}"
+        );
+    }
     house.stop().await;
 }
 

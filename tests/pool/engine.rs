@@ -21,6 +21,7 @@ use greenroom::{
     runtime::{BoxState, EngineEvent, EventKind, Found},
 };
 use tokio::sync::{broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 pub use containers::{Container, Seen};
 pub use runtime::FakeRuntime;
@@ -141,6 +142,8 @@ impl Engine {
             Death::Killed => container.state = BoxState::Ended,
             Death::Paused => container.state = BoxState::Paused,
             Death::Removed => {
+                // What still runs of it dies by itself.
+                let _dying = container.supervisor.take().map(AbortOnDropHandle::detach);
                 let id = id.clone();
                 state.remove(&id);
             }

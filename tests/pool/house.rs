@@ -139,6 +139,7 @@ impl House {
             starter,
             runtime,
             start_limit: plan.start_limit,
+            metrics: metrics(),
         });
         Self { engine, census, pools, plan, state, slots, reaper, tasks, reaper_stop, ledger: Mutex::default() }
     }

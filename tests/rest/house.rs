@@ -82,6 +82,7 @@ pub fn house_of(templates: &[&str]) -> House {
         starter: Arc::new(starter),
         runtime: Arc::clone(&runtime),
         start_limit: 1,
+        metrics: metrics.clone(),
     });
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),

@@ -13,7 +13,7 @@ fn room(sandboxes: usize) -> Room {
 }
 
 fn situation(pools: Vec<PoolState>, free: usize, turns: usize) -> Situation {
-    Situation { pools, free: room(free), coming: Room::default(), turns }
+    Situation { pools, free: room(free), coming: Room::default(), excess: Room::default(), turns }
 }
 
 #[test]
@@ -86,6 +86,14 @@ fn a_drained_pool_gives_up_all_it_has() {
     assert_eq!(plan(situation(vec![drained], 9, 4)), [Step::Retire(0), Step::Retire(0)]);
 }
 
+#[test]
+fn idle_ones_go_until_a_smaller_capacity_holds() {
+    let rich = PoolState { min: 1, ..pool(3, 3) };
+    let mut now = situation(vec![pool(2, 2), rich], 0, 1);
+    (now.excess, now.coming) = (room(4), room(1));
+    assert_eq!(plan(now), [Step::Retire(1), Step::Retire(1), Step::Retire(0)]);
+}
+
 fn some_pool() -> impl Strategy<Value = PoolState> {
     let numbers = (0_usize..5, 0_usize..5, 0_usize..5, 0_usize..3, 0_usize..6, 0_usize..4, 1_u64..4);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
@@ -129,7 +137,7 @@ proptest! {
         pools in prop::collection::vec(some_pool(), 0..4), free in 0_usize..6, memory in 0_u64..12, turns in 0_usize..4
     ) {
         let now = Situation {
-            pools: pools.clone(), free: Room { sandboxes: free, memory_mib: memory * 100 }, coming: Room::default(), turns,
+            pools: pools.clone(), free: Room { sandboxes: free, memory_mib: memory * 100 }, coming: Room::default(), excess: Room::default(), turns,
         };
         let steps = plan(now);
         let started: Vec<_> = steps.iter().filter_map(|step| if let Step::Start(index) = step { Some(*index) } else { None }).collect();
@@ -156,7 +164,7 @@ proptest! {
         let mut free = Room { sandboxes: free, memory_mib: memory * 100 };
         let mut rounds = 0;
         loop {
-            let steps = plan(Situation { pools: pools.clone(), free, coming: Room::default(), turns });
+            let steps = plan(Situation { pools: pools.clone(), free, coming: Room::default(), excess: Room::default(), turns });
             if steps.is_empty() {
                 break;
             }

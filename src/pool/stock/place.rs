@@ -16,6 +16,7 @@ use crate::{
     ids::UserId,
     pool::{LeaseError, queue::Ticket},
     sandbox::lifecycle::Sandbox,
+    telemetry::labels::Discard,
 };
 
 /// How long a supervisor may take to answer before its sandbox is handed out. It answers within a tenth of a millisecond; on a machine that is
@@ -68,14 +69,15 @@ impl<'a> Place<'a> {
     /// Takes a sandbox that is well, if one is theirs to take; also the next one, if that one isn't well.
     pub async fn take_now(&mut self) -> Option<Sandbox> {
         while let Some(mut sandbox) = self.pop() {
-            let well = match sandbox.check() {
-                Ok(()) => sandbox.answers(ANSWER_WITHIN).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+            let (kind, error) = match sandbox.check() {
+                Err(error) => (Discard::Dead, error.to_string()),
+                Ok(()) => match sandbox.answers(ANSWER_WITHIN).await {
+                    Ok(()) => return Some(sandbox),
+                    Err(error) => (Discard::Silent, error.to_string()),
+                },
             };
-            match well {
-                Ok(()) => return Some(sandbox),
-                Err(error) => warn!(error, "a warm sandbox was found dead when somebody wanted it"),
-            }
+            self.stock.count(kind);
+            warn!(error, "a warm sandbox was found dead when somebody wanted it");
         }
         None
     }

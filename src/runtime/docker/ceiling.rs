@@ -10,6 +10,8 @@ use std::{
 
 use bollard::models::{SystemInfo, SystemInfoCgroupDriverEnum, SystemInfoCgroupVersionEnum};
 
+/// Where Podman's helpers of the containers are, beside them.
+const PODMANS_OWN: &str = "conmon";
 /// Where the kernel shows cgroups.
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
@@ -38,19 +40,22 @@ pub(super) fn set(info: &SystemInfo, parent: &str, memory_mib: u64) -> Result<()
 }
 
 /// Removes the cgroup, which nobody does when its last container has gone. One that isn't empty stays, and systemd looks after its own.
-pub(super) fn clear(info: &SystemInfo, parent: &str) {
-    if info.cgroup_driver != Some(SystemInfoCgroupDriverEnum::SYSTEMD) {
-        clear_below(Path::new(ROOT), parent);
-    }
+/// Says whether nothing is left.
+pub(super) fn clear(info: &SystemInfo, parent: &str) -> bool {
+    info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::SYSTEMD) || clear_below(Path::new(ROOT), parent)
 }
 
 /// In the one tree of version 2, or in that of each controller of version 1.
-fn clear_below(root: &Path, parent: &str) {
+fn clear_below(root: &Path, parent: &str) -> bool {
     let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for tree in controllers.chain([root.to_owned()]) {
+    let places = controllers.chain([root.to_owned()]).map(|tree| tree.join(parent.trim_start_matches('/')));
+    places.fold(true, |all_gone, place| {
         // The kernel removes a cgroup by `rmdir`, and only an empty one.
-        let _not_there_or_not_empty = fs::remove_dir(tree.join(parent.trim_start_matches('/')));
-    }
+        for cgroup in [place.join(PODMANS_OWN), place.clone()] {
+            let _not_there_or_not_empty = fs::remove_dir(cgroup);
+        }
+        all_gone && !place.exists()
+    })
 }
 
 fn set_below(root: &Path, unified: bool, parent: &str, memory_mib: u64) -> Result<(), String> {
@@ -110,15 +115,17 @@ mod tests {
     #[test]
     fn what_is_empty_goes_and_what_is_not_stays() {
         let root = tempfile::tempdir().expect("a folder");
-        for folder in ["memory/greenroom-x", "pids/greenroom-x/box", "memory/other"] {
+        for folder in ["memory/greenroom-x/conmon", "pids/greenroom-x/box", "memory/other"] {
             fs::create_dir_all(root.path().join(folder)).expect("a folder");
         }
-        clear_below(root.path(), "/greenroom-x");
+        assert!(!clear_below(root.path(), "/greenroom-x"));
         let there = |folder| root.path().join(folder).exists();
         assert_eq!(
             (there("memory/greenroom-x"), there("pids/greenroom-x"), there("memory/other")),
             (false, true, true)
         );
+        fs::remove_dir(root.path().join("pids/greenroom-x/box")).expect("it ends");
+        assert!(clear_below(root.path(), "/greenroom-x"));
     }
 
     #[test]
