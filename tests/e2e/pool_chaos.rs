@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Between two visits of one user.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Users who come, ask one thing and go, again and again.
 #[derive(Debug)]
