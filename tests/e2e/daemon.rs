@@ -101,8 +101,8 @@ impl Drop for Daemon {
             let lines = log.lines().collect::<Vec<_>>();
             eprintln!("--- the end of the engine's log:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
             for pid in remains(self.folder.path()) {
-                let told = crate::processes::told(pid.as_raw_nonzero().get().cast_unsigned());
-                eprintln!("--- still there: {}", String::from_utf8_lossy(&told).replace('\0', " "));
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                eprintln!("--- still there: {}", String::from_utf8_lossy(&command).replace('\0', " "));
             }
         }
         drop(self.child.take());

@@ -61,11 +61,12 @@ fn settings() -> Settings {
 async fn stock_that_is_killed_removed_or_paused_is_leased_to_nobody_and_replaced() {
     let house = House::start(settings()).await;
     at_rest(&house, "shell").await;
-    let load = Load::begin(&house, 3);
+    let load = Load::begin(&house, 2);
     let mut hits = Vec::new();
     for blow in Blow::ALL.into_iter().cycle().take(ROUNDS) {
-        // Some visits between the blows.
+        // Some visits between the blows, and then a whole stock to hit.
         tokio::time::sleep(Duration::from_secs(1)).await;
+        healed(&house, "shell", &[], HEALED).await;
         let struck = strike_stock(&house, blow).await;
         assert!(!struck.is_empty(), "there was a stock to hit: {struck:?}");
         let begun = Instant::now();
