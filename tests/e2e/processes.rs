@@ -21,6 +21,17 @@ pub fn beside(init: u32) -> Vec<u32> {
     pids().filter(|pid| namespace(*pid) == own).collect()
 }
 
+/// The command lines of all processes in sandboxes of a server with this state folder, by what is mounted there, whatever the engine says.
+pub fn in_sandboxes_of(state: &Path) -> Vec<String> {
+    let (own, state) = (fs::read_link("/proc/self/ns/mnt").ok(), state.to_string_lossy().into_owned());
+    let inside = |pid: &u32| {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() != own && mounts.contains(&state)
+    };
+    let command = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids().filter(inside).map(|pid| String::from_utf8_lossy(&command(pid)).replace('\0', " ")).collect()
+}
+
 fn pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").expect("/proc can be read").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

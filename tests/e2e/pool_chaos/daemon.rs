@@ -12,8 +12,9 @@ use crate::{
     engine::Engine,
     house::House,
     pools::{at_rest, at_rest_within, healed, no_orphans, tell},
+    processes::in_sandboxes_of,
     settings::{BUSYBOX, CONTAINER, Settings},
-    wait::within,
+    wait::{until, within},
 };
 
 /// By when the stock must be whole after the engine is back.
@@ -101,7 +102,11 @@ async fn after_an_engine_was_killed_under_load_the_stock_heals_and_every_end_is_
     }
     at_rest(&house, "shell").await;
     no_orphans(&house).await;
+    let state = house.state();
+    assert!(!in_sandboxes_of(&state).is_empty(), "the stock is seen");
     house.stop().await;
+    // Not even what the engine was making when it was killed, and has forgotten: such a sandbox ends itself.
+    until("no process is left in any sandbox", HEALED, async || in_sandboxes_of(&state).is_empty().then_some(())).await;
     daemon.stop().await;
 }
 
