@@ -288,13 +288,7 @@ impl Task {
                     Ending::Signal(signal) => AgentExit { code: None, signal: Some(signal) },
                 });
             }
-            Frame::Pong => {
-                // The agent's end came before it on the same link: that is no sign of a sandbox that is well.
-                if self.exit.is_some() {
-                    self.heartbeat.end();
-                }
-                self.heartbeat.pong(Instant::now());
-            }
+            Frame::Pong => self.heartbeat.pong(Instant::now()),
             other => return Err(format!("the supervisor said {other:?}")),
         }
         Ok(())
