@@ -112,8 +112,8 @@ pub enum PingError {
         /// How long was waited.
         waited: Duration,
     },
-    /// The link has ended for good.
-    #[error("the sandbox's link has ended")]
+    /// The link has ended for good, or the agent has.
+    #[error("the sandbox's link or its agent has ended")]
     Ended,
 }
 

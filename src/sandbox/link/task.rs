@@ -229,6 +229,8 @@ impl Task {
                     connection.say(&Frame::Signal(number));
                 }
             }
+            // A supervisor without an agent answers, but there is no life to give a sign of.
+            Event::Request(Some(Request::Ping { asker })) if self.exit.is_some() => drop(asker),
             Event::Request(Some(Request::Ping { asker })) => self.heartbeat.ask(asker, Instant::now()),
             Event::Request(None) => self.handle_open = false,
             Event::Beat => {
@@ -287,6 +289,8 @@ impl Task {
                     Ending::Code(code) => AgentExit { code: Some(code), signal: None },
                     Ending::Signal(signal) => AgentExit { code: None, signal: Some(signal) },
                 });
+                // Who asked before it and hears the pong behind it must not take the sandbox for well.
+                self.heartbeat.end();
             }
             Frame::Pong => self.heartbeat.pong(Instant::now()),
             other => return Err(format!("the supervisor said {other:?}")),
