@@ -44,13 +44,6 @@ pub struct House {
     pub census: Arc<Census>,
     pub users: BoxEndpoint<'static>,
     pub operators: BoxEndpoint<'static>,
-    pools: Arc<Pools>,
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        self.pools.close();
-    }
 }
 
 /// A house with nothing to lease.
@@ -102,7 +95,7 @@ pub fn house_of(templates: &[&str]) -> House {
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
     let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
-    House { _folder: folder, metrics, census, users, operators, pools }
+    House { _folder: folder, metrics, census, users, operators }
 }
 
 fn recipe(name: &str) -> Recipe {
