@@ -210,7 +210,7 @@ impl App {
         info!("stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
-        self.pools.close();
+        self.pools.close().await;
         if timeout(STOP_DEADLINE, self.service.end_sessions()).await.is_err() {
             warn!("not all sessions ended in time");
         }

@@ -102,6 +102,7 @@ pub struct Pool {
     stock: Stock,
     census: Arc<Census>,
     figures: Figures,
+    metrics: Metrics,
     /// A few lines at a time, never across an await.
     control: Mutex<Control>,
     /// Likewise.
@@ -126,9 +127,10 @@ impl Pool {
         let pool = Self {
             name: recipe.name.clone(),
             inner,
-            stock: Stock::new(Arc::clone(census), recipe.name.clone(), metrics),
+            stock: Stock::new(Arc::clone(census), recipe.name.clone(), metrics.clone()),
             census: Arc::clone(census),
             figures: Figures::default(),
+            metrics,
             control: Mutex::new(Control::new(recipe, settings)),
             demand: Mutex::new(Demand::new(start_limit)),
             begun: Instant::now(),

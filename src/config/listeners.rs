@@ -52,7 +52,7 @@ impl Default for Server {
     }
 }
 
-/// The listener for operators: `/metrics`.
+/// The listener for operators: metrics, and the calls that steer pools and sandboxes.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {

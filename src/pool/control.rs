@@ -63,6 +63,12 @@ impl Control {
             last_turn: 0,
         }
     }
+
+    /// Says at once what bounds and mode make of the target; the warmer says the rest.
+    fn aim(&mut self) {
+        let bounded = self.target.clamp(self.min, self.max.max(self.min));
+        self.target = if self.removed || self.mode == Mode::Draining { 0 } else { bounded };
+    }
 }
 
 /// A pool's figures at one moment.
@@ -101,7 +107,8 @@ impl Pool {
         let Inventory { stale, waiting, .. } = self.inventory(Instant::now());
         let (mode, target, min, max, cap, memory_mib) = {
             let control = self.control();
-            let Control { mode, target, min, max, settings, recipe, .. } = &*control;
+            let Control { mode, removed, target, min, max, settings, recipe, .. } = &*control;
+            let mode = if *removed { &Mode::Draining } else { mode };
             (*mode, *target, *min, *max, settings.cap, recipe.template.limits.memory_mib)
         };
         PoolFigures {
@@ -124,13 +131,17 @@ impl Pool {
     pub fn resize(&self, min: usize, max: usize) {
         let mut control = self.control();
         (control.min, control.max) = (min, max);
+        control.aim();
         drop(control);
         self.census.tell();
     }
 
     /// Lets it do this from here on.
     pub fn set_mode(&self, mode: Mode) {
-        self.control().mode = mode;
+        let mut control = self.control();
+        control.mode = mode;
+        control.aim();
+        drop(control);
         self.tell_mode();
     }
 
@@ -147,6 +158,7 @@ impl Pool {
         control.recipe = recipe;
         control.settings = settings.clone();
         control.removed = false;
+        control.aim();
         drop(control);
         if self.inner.status().max_size < settings.cap {
             self.inner.resize(settings.cap);

@@ -1,6 +1,7 @@
 //! What a pool tells about itself: how opens came out, how long they waited, how long the stock lacked what was taken.
 //!
-//! Counts only grow; every open that is over is in exactly one of `hits` and the misses.
+//! Every open that is over is in exactly one of `hits` and the misses. Counts only grow, but for a hit that turns out to need a new agent session:
+//! it becomes a miss.
 
 use std::{
     collections::VecDeque,
@@ -117,12 +118,12 @@ impl Figures {
         }
     }
 
-    /// A sandbox became ready.
-    pub fn replaced(&self, when: Instant) {
+    /// A sandbox became ready; says how long the stock lacked it, if it did.
+    pub fn replaced(&self, when: Instant) -> Option<Duration> {
         let mut inner = self.inner();
-        if let Some(taken) = inner.gaps.pop_front() {
-            inner.tally.refill_lag.add(when.saturating_duration_since(taken));
-        }
+        let lag = when.saturating_duration_since(inner.gaps.pop_front()?);
+        inner.tally.refill_lag.add(lag);
+        Some(lag)
     }
 
     /// The stock is full, whatever was taken: some of it is no longer missed.

@@ -149,9 +149,9 @@ pub fn plan(mut now: Situation) -> Vec<Step> {
                 steps.push(Step::Start(chosen));
                 continue;
             }
-            make_room(&mut now, chosen, cause, &mut steps);
-            if matches!(cause, Cause::Waiting) {
-                // Nothing smaller overtakes a caller who waits for room: there would never be enough of it.
+            let comes = make_room(&mut now, chosen, cause, &mut steps);
+            if comes || matches!(cause, Cause::Waiting) {
+                // Nothing smaller takes room that was made for another, or overtakes a caller who waits for some: there would never be enough.
                 return steps;
             }
             without_room[chosen] = true;
@@ -194,15 +194,15 @@ fn choose(now: &Situation, cause: Cause, without_room: &[bool]) -> Option<usize>
     candidates.min_by_key(|(_, pool)| (emptiness(pool), pool.last_turn)).map(|(index, _)| index)
 }
 
-/// Retires for a start that finds no room, if that gives enough; else nothing goes in vain.
-fn make_room(now: &mut Situation, chosen: usize, cause: Cause, steps: &mut Vec<Step>) {
+/// Retires for a start that finds no room, if that gives enough; else nothing goes in vain. Says whether room will come.
+fn make_room(now: &mut Situation, chosen: usize, cause: Cause, steps: &mut Vec<Step>) -> bool {
     let needed = now.pools[chosen].memory_mib;
     let mut hoped = now.free;
     hoped.sandboxes += now.coming.sandboxes;
     hoped.memory_mib += now.coming.memory_mib;
     let (mut after, mut givers) = (now.clone(), Vec::new());
     while !hoped.holds(needed) {
-        let Some(giver) = giver(&after, chosen, cause) else { return };
+        let Some(giver) = giver(&after, chosen, cause) else { return false };
         hoped.give(after.pools[giver].memory_mib);
         after.pools[giver].lose_one();
         givers.push(giver);
@@ -210,11 +210,14 @@ fn make_room(now: &mut Situation, chosen: usize, cause: Cause, steps: &mut Vec<S
     for giver in givers {
         retire(now, giver, steps);
     }
+    true
 }
 
 /// Whose idle sandbox goes: the pool's own stale ones, then those of the pool that has the most to spare.
 fn giver(now: &Situation, chosen: usize, cause: Cause) -> Option<usize> {
-    if now.pools[chosen].stale > 0 && now.pools[chosen].waiting == 0 {
+    let own = &now.pools[chosen];
+    // One at a time: while its replacement starts, the others go on serving.
+    if own.stale > 0 && own.waiting == 0 && own.starting == 0 {
         return Some(chosen);
     }
     let spare = |pool: &PoolState| match cause {

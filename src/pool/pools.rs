@@ -55,7 +55,7 @@ pub struct Pools {
     metrics: Metrics,
     turns: AtomicU64,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// What became of new settings.
@@ -91,7 +91,7 @@ impl Pools {
         let pools = RwLock::new(recipes.into_iter().map(pool).collect());
         let (turns, tasks, stop) = (AtomicU64::default(), TaskTracker::new(), CancellationToken::new());
         let pools = Arc::new(Self { pools, census, starter, runtime, start_limit, metrics, turns, tasks, stop });
-        pools.keep(warmer::run(Arc::clone(&pools)));
+        pools.tasks.spawn(warmer::run(Arc::clone(&pools)));
         pools.keep(health::run(Arc::clone(&pools)));
         pools.keep(sweep::run(Arc::clone(&pools), settings.sweep));
         pools.keep(watch::run(Arc::clone(&pools)));
@@ -192,12 +192,15 @@ impl Pools {
         }
     }
 
-    /// Ends all waiting, all starting, and all that keeps the pools; hands all stock to the reaper.
-    pub fn close(&self) {
+    /// Ends all waiting, all starting, and all that keeps the pools; hands all stock to the reaper. When it returns nothing is started any more,
+    /// so that what the reaper has then is all there is.
+    pub async fn close(&self) {
         self.stop.cancel();
         for pool in self.all() {
             pool.close();
         }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     pub(super) fn next_turn(&self) -> u64 {

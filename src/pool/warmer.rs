@@ -43,14 +43,23 @@ struct Start {
 
 type Starts = JoinSet<Result<Sandbox, StartFailure>>;
 
-/// Runs until it is dropped.
+/// Runs until the pools stop; ends when nothing is being started any more.
 pub(super) async fn run(pools: Arc<Pools>) {
-    let mut changes = pools.census.subscribe();
     let mut starts: Starts = JoinSet::new();
+    tokio::select! {
+        () = keep_warm(&pools, &mut starts) => {}
+        () = pools.stop.cancelled() => {}
+    }
+    // Ended, not only told to: a start that goes on for a moment may still make something for the reaper.
+    starts.shutdown().await;
+}
+
+async fn keep_warm(pools: &Arc<Pools>, starts: &mut Starts) {
+    let mut changes = pools.census.subscribe();
     let mut whose: HashMap<Id, Start> = HashMap::new();
     loop {
         changes.borrow_and_update();
-        let wake = act(&pools, &mut starts, &mut whose);
+        let wake = act(pools, starts, &mut whose);
         tokio::select! {
             Some(done) = starts.join_next_with_id() => finish(&mut whose, done),
             _ = changes.changed() => {}
@@ -147,6 +156,10 @@ impl Pool {
     fn state(&self, whose: &HashMap<Id, Start>, now: Instant, wake: &mut Instant) -> PoolState {
         let mut control = self.control();
         let Control { generation, min, max, mode, removed, pause_until, courtesy_until, last_turn, .. } = *control;
+        if pause_until <= now {
+            // Also where no stock is kept and so nothing is started: callers are what the next try is for.
+            self.stock.failures().try_again();
+        }
         let inventory = self.stock.inventory(generation, now);
         let target = self.demand().target(self.begun.elapsed(), min, max);
         control.target = if removed || mode == Mode::Draining { 0 } else { target };
@@ -179,7 +192,9 @@ impl Pool {
         let total = sandbox.times().total;
         info!(template = %self.name, total_ms = millis(total), "sandbox ready");
         self.demand().started(total);
-        self.figures.replaced(now);
+        if let Some(lag) = self.figures.replaced(now) {
+            self.metrics.refilled(&self.name, lag);
+        }
         let age = self.control().settings.warm_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
         self.stock.put(sandbox, generation, now + age);
     }

@@ -100,6 +100,10 @@ impl Drop for Daemon {
             let log = fs::read_to_string(self.path("log")).unwrap_or_default();
             let lines = log.lines().collect::<Vec<_>>();
             eprintln!("--- the end of the engine's log:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
+            for pid in remains(self.folder.path()) {
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                eprintln!("--- still there: {}", String::from_utf8_lossy(&command).replace('\0', " "));
+            }
         }
         drop(self.child.take());
         for pid in remains(self.folder.path()) {

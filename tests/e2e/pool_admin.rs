@@ -99,6 +99,11 @@ async fn a_pool_is_resized_up_and_down_until_a_reload() {
         let wish = json!({"min_warm": min_warm, "max_warm": max_warm});
         let resized = operator.patch("/pools/shell", &wish).await.expect(StatusCode::OK);
         assert_eq!((&resized["min_warm"], &resized["max_warm"]), (&json!(min_warm), &json!(max_warm)), "{resized}");
+        // The target follows a moment later.
+        until("the target follows", Duration::from_secs(5), async || {
+            (number(&pool(&house, "shell").await, "target") == min_warm).then_some(())
+        })
+        .await;
         let now = at_rest(&house, "shell").await;
         assert_eq!(number(&now, "warm"), min_warm, "{now}");
         no_orphans(&house).await;
@@ -109,6 +114,10 @@ async fn a_pool_is_resized_up_and_down_until_a_reload() {
     operator.patch("/pools/nobody", &json!({"min_warm": 1})).await.problem(404, "NOT_FOUND");
     operator.post("/pools/nobody/drain", &json!({})).await.problem(404, "NOT_FOUND");
     operator.post("/reload", &json!({})).await.expect(StatusCode::OK);
+    until("the settings count again", Duration::from_secs(5), async || {
+        (number(&pool(&house, "shell").await, "target") == 2).then_some(())
+    })
+    .await;
     let again = at_rest(&house, "shell").await;
     assert_eq!((number(&again, "min_warm"), number(&again, "warm")), (2, 2), "{again}");
     house.stop().await;

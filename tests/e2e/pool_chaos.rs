@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Between two visits of one user.
-const PAUSE: Duration = Duration::from_millis(150);
+const PAUSE: Duration = Duration::from_millis(700);
 
 /// Users who come, ask one thing and go, again and again.
 #[derive(Debug)]

@@ -248,7 +248,7 @@ impl House {
 
     /// Ends the pools and sees that nothing is left. Leases have to be dropped before.
     pub async fn finish(self) {
-        self.pools.close();
+        self.pools.close().await;
         self.engine.heal();
         within("everything is destroyed", self.reaper.drained()).await;
         self.reaper_stop.cancel();
