@@ -35,12 +35,12 @@ pub const INSTANCE: &str = "test";
 /// Labels of others on the same engine that look like ours.
 pub const LOOK_ALIKES: [&str; 5] = ["test-2", "tes", "Test", "test ", ""];
 /// How long the server waits for a supervisor's call.
-pub const LINK_TIMEOUT: Duration = Duration::from_millis(400);
+pub const LINK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server waits for each answer of an agent.
-pub const BOOT_TIMEOUT: Duration = Duration::from_millis(400);
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the server lets a link be away or silent.
-pub const RELINK_TIMEOUT: Duration = Duration::from_millis(200);
+pub const RELINK_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The engine.
 #[derive(Debug)]

@@ -21,8 +21,7 @@ async fn crowd(house: &Arc<House>) -> usize {
             let user = user(number % 20);
             // Every third hangs up, at moments spread over what an open takes here.
             let patience = if number % 3 == 0 { Duration::from_millis(number % 40) } else { Duration::from_secs(60) };
-            let Ok(leased) = tokio::time::timeout(patience, house.lease(&user)).await else { return 0 };
-            let mut leased = leased.expect("there is a queue for all of them and the engine works");
+            let Ok(mut leased) = tokio::time::timeout(patience, house.insist(&user)).await else { return 0 };
             speak(&mut leased, user.as_str()).await.expect("the agent answers");
             1
         });

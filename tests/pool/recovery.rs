@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom::pool::{LeaseError, Leased};
+use greenroom::pool::LeaseError;
 
 use crate::{
     engine::{
@@ -13,20 +13,6 @@ use crate::{
     users::{speak, user},
     wait::{until, within},
 };
-
-/// Asks until somebody is served, as users do.
-async fn insist(house: &House) -> Leased {
-    within("somebody is served again", async {
-        loop {
-            match house.lease(&user(1)).await {
-                Ok(leased) => return leased,
-                Err(LeaseError::Failing(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
-                Err(other) => panic!("{other}"),
-            }
-        }
-    })
-    .await
-}
 
 /// Time passes at once.
 async fn jump(time: Duration) {
@@ -52,7 +38,7 @@ async fn a_template_without_stock_is_tried_again_after_it_failed() {
     let told = within("an answer", house.lease(&user(1))).await;
     assert!(matches!(told, Err(LeaseError::Failing(_))), "{told:?}");
     house.engine.heal();
-    drop(insist(&house).await);
+    drop(house.insist(&user(1)).await);
     house.finish().await;
 }
 
