@@ -18,7 +18,7 @@ use std::{
 
 use greenroom::{
     ids::SlotId,
-    runtime::{BoxState, EngineEvent, EventKind, Found},
+    runtime::{BoxState, EngineEvent, EventKind, Found, Memory},
 };
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -130,6 +130,19 @@ impl Engine {
         self.state().put(container);
     }
 
+    /// From now on a container uses this much of this much memory, in bytes.
+    pub fn uses(&self, slot: &SlotId, used_bytes: u64, limit_bytes: u64) {
+        let mut state = self.state();
+        let found = state.containers.values_mut().find(|found| found.label == INSTANCE && found.slot == *slot);
+        found.expect("it is there").memory = Some(Memory { used_bytes, limit_bytes });
+    }
+
+    /// Tells whoever listens that something happened to a container.
+    pub fn tell(&self, slot: &SlotId, kind: EventKind) {
+        // Nobody may listen.
+        let _unheard = self.events.send(EngineEvent { slot: slot.clone(), kind });
+    }
+
     /// Brings a container to its end behind the server's back. Whether there was one that lived.
     pub fn kill(&self, slot: &SlotId, death: Death) -> bool {
         let mut state = self.state();
@@ -155,8 +168,7 @@ impl Engine {
             Death::Paused => EventKind::Paused,
             Death::Removed => EventKind::Removed,
         };
-        // Nobody may listen.
-        let _unheard = self.events.send(EngineEvent { slot: slot.clone(), kind });
+        self.tell(slot, kind);
         heard
     }
 

@@ -64,6 +64,10 @@ pub struct Plan {
     pub memory: usize,
     /// Between two full sweeps. Usually tests sweep when they mean to.
     pub sweep: Duration,
+    /// The oldest that stock gets.
+    pub warm_age: Duration,
+    /// The pause after a start that failed.
+    pub backoff: Duration,
 }
 
 impl Default for Plan {
@@ -76,6 +80,8 @@ impl Default for Plan {
             queue: 1000,
             memory: usize::MAX,
             sweep: Duration::from_secs(3600),
+            warm_age: Duration::from_secs(3600),
+            backoff: Duration::from_millis(2),
         }
     }
 }
@@ -86,9 +92,10 @@ impl Plan {
             cap,
             queue: self.queue,
             queue_timeout: Duration::from_secs(120),
-            backoff: Duration::from_millis(2),
-            backoff_max: Duration::from_millis(20),
+            backoff: self.backoff,
+            backoff_max: self.backoff * 10,
             sweep: self.sweep,
+            warm_age: self.warm_age,
             ..config::Pool::default()
         }
     }

@@ -11,9 +11,11 @@ mod users;
 mod wait;
 
 // The promises.
+mod age;
 mod cap;
 mod hang_ups;
 mod leases;
+mod memory;
 mod model;
 mod recovery;
 mod templates;

@@ -11,15 +11,8 @@ use crate::{
     },
     house::{House, Plan},
     users::{speak, user},
-    wait::{until, within},
+    wait::{jump, until, within},
 };
-
-/// Time passes at once.
-async fn jump(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
 
 #[tokio::test]
 async fn a_stock_that_could_not_be_filled_fills_again() {
@@ -126,12 +119,12 @@ async fn a_jump_of_the_clock_ends_nothing() {
     let mut leased = within("a lease", house.lease(&user(1))).await.expect("leased");
     house.ready(2).await;
     let before = house.engine.ours();
-    for jump in [Duration::from_secs(1), Duration::from_secs(20), Duration::from_secs(600)] {
-        self::jump(jump).await;
+    for time in [Duration::from_secs(1), Duration::from_secs(20), Duration::from_secs(600)] {
+        jump(time).await;
         // Long enough for everything that is overdue, and for links that were cut to come back.
         let pings = house.engine.times(Call::Ping);
         within("the links are heard again", house.engine.reached(Call::Ping, pings + 6)).await;
-        assert_eq!(house.engine.ours(), before, "after {jump:?}");
+        assert_eq!(house.engine.ours(), before, "after {time:?}");
     }
     speak(&mut leased, "still here").await.expect("the agent answers");
     drop(leased);

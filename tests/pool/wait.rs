@@ -1,4 +1,4 @@
-//! Waiting for something to become true, under a deadline.
+//! Waiting for something to become true, under a deadline; and time that passes without waiting.
 
 use std::{future::Future, time::Duration};
 
@@ -21,4 +21,11 @@ pub async fn until(what: &str, mut look: impl FnMut() -> bool) {
 /// Awaits `future`. Panics with `what` when it doesn't end in time.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Time passes at once.
+pub async fn jump(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

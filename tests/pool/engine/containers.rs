@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{INSTANCE, script::Script, supervisor::Death};
 use greenroom::{
     ids::{Epoch, SlotId, TemplateName},
-    runtime::{BoxState, ContainerId, Found},
+    runtime::{BoxState, ContainerId, Found, Memory},
     sandbox::spec::SandboxSpec,
 };
 
@@ -31,6 +31,8 @@ pub struct Container {
     pub state: BoxState,
     /// Who spoke to its agent, in order.
     pub voices: Vec<String>,
+    /// What it uses of its memory, if anybody can tell.
+    pub(super) memory: Option<Memory>,
     pub(super) epoch: Epoch,
     /// Whether nobody asked for it in this run.
     pub(super) planted: bool,
@@ -124,6 +126,7 @@ impl Container {
             image: String::new(),
             state: BoxState::Running,
             voices: Vec::new(),
+            memory: None,
             epoch: Epoch::random(),
             planted: true,
             socket: PathBuf::new(),

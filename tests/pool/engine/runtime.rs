@@ -16,7 +16,7 @@ use super::{
     supervisor,
 };
 use greenroom::{
-    runtime::{BoxState, ContainerId, EngineEvent, EngineFacts, Found, Runtime, RuntimeError, RuntimeKind},
+    runtime::{BoxState, ContainerId, EngineEvent, EngineFacts, Found, Memory, Runtime, RuntimeError, RuntimeKind},
     sandbox::spec::SandboxSpec,
 };
 
@@ -161,6 +161,12 @@ impl Runtime for FakeRuntime {
             Some((event, events))
         };
         Ok(stream::unfold(events, told).boxed())
+    }
+
+    async fn memory(&self, container: &ContainerId) -> Result<Option<Memory>, RuntimeError> {
+        let id = container.0.clone();
+        let look = move |engine: &Arc<Engine>| Ok(engine.state().ours(&id, "memory").and_then(|found| found.memory));
+        self.ask(Call::Memory, "memory", look, |_| {}).await
     }
 
     async fn verify(&self, _container: &ContainerId, _spec: &SandboxSpec) -> Result<Vec<String>, RuntimeError> {

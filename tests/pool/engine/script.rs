@@ -33,6 +33,8 @@ pub enum Call {
     Remove,
     /// The engine: name every container.
     List,
+    /// The engine: what a container uses of its memory.
+    Memory,
 }
 
 /// How a call goes.
