@@ -113,7 +113,11 @@ impl App {
         }
         info!("one throw-away sandbox proved engine, mounts and link");
 
+        capacity::tell(engine.census.capacity());
         capacity::warn_of_too_little(&config, engine.census.capacity());
+        if !config.admin.address.ip().is_loopback() {
+            warn!(address = %config.admin.address, "the operators' calls are open to everybody who reaches admin.address: they need no token");
+        }
         let background = CancellationToken::new();
         let pools = Pools::start(PoolsParts {
             recipes: engine::identified(&*engine.runtime, engine.recipes.clone()).await,

@@ -1,6 +1,6 @@
 //! How much room all sandboxes together have: by number, and by the memory of the engine's machine.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{config::Config, runtime::Runtime, sandbox::census::Capacity};
 
@@ -24,6 +24,13 @@ pub(super) fn bound(runtime: &dyn Runtime, capacity: Capacity) {
     if capacity.memory_mib < u64::MAX {
         runtime.limit_all(capacity.memory_mib);
     }
+}
+
+/// Tells how much room there is: the smaller of two numbers, of which only one is in the settings.
+pub(super) fn tell(capacity: Capacity) {
+    let Capacity { sandboxes, memory_mib } = capacity;
+    let memory_mib = (memory_mib < u64::MAX).then_some(memory_mib);
+    info!(sandboxes, memory_mib, "room for sandboxes");
 }
 
 /// Tells an operator in time that the settings promise more than there is room for.

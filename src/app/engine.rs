@@ -115,7 +115,8 @@ impl Engine {
                         generation: Generation::default(),
                         memory_mib: recipe.template.limits.memory_mib,
                     };
-                    let entry = self.census.admit(admission).ok_or_else(no_room)?;
+                    let (memory_mib, capacity) = (admission.memory_mib, self.census.capacity());
+                    let entry = self.census.admit(admission).ok_or_else(|| no_room(memory_mib, capacity))?;
                     let proof = self.starter.prove(recipe, &slot, entry).await.map_err(StartError::Proof)?;
                     let expected = Expectations {
                         kind: self.runtime.kind(),
@@ -189,8 +190,12 @@ impl Proven {
     }
 }
 
-fn no_room() -> StartError {
-    StartError::Setting("pool.cap: there is no room for a single sandbox".to_owned())
+fn no_room(memory_mib: u64, capacity: Capacity) -> StartError {
+    StartError::Setting(format!(
+        "there is no room for a single sandbox: it may use {memory_mib} MiB (limits.memory_mib of its template), and all together {} MiB \
+         (pool.memory_share of the machine, or runtime.memory_mib)",
+        capacity.memory_mib
+    ))
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub struct PoolFigures {
     pub min: usize,
     /// The most of that.
     pub max: usize,
-    /// Sandboxes in all, at most.
+    /// Sandboxes in all, at most: as many as are allowed, or as many of this template as there is memory for.
     pub cap: usize,
     /// How opens came out.
     pub tally: Tally,
@@ -105,11 +105,12 @@ impl Pool {
     #[must_use]
     pub fn figures(&self) -> PoolFigures {
         let Inventory { stale, waiting, .. } = self.inventory(Instant::now());
-        let (mode, target, min, max, cap, memory_mib) = {
+        let capacity = self.census.capacity();
+        let (mode, target, min, max, memory_mib) = {
             let control = self.control();
-            let Control { mode, removed, target, min, max, settings, recipe, .. } = &*control;
+            let Control { mode, removed, target, min, max, recipe, .. } = &*control;
             let mode = if *removed { &Mode::Draining } else { mode };
-            (*mode, *target, *min, *max, settings.cap, recipe.template.limits.memory_mib)
+            (*mode, *target, *min, *max, recipe.template.limits.memory_mib)
         };
         PoolFigures {
             mode,
@@ -119,7 +120,7 @@ impl Pool {
             target,
             min,
             max,
-            cap,
+            cap: capacity.sandboxes_of(memory_mib),
             tally: self.figures.tally(),
             failures: self.stock.failures().last(),
             failing: self.stock.failures().present(),

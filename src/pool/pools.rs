@@ -4,9 +4,9 @@
 //! stock, serves its leases to their end and is forgotten. Leases are never touched.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,7 +18,7 @@ use super::{Pool, health, sweep, warmer, watch};
 use crate::{
     config,
     ids::{SlotId, TemplateName},
-    runtime::{Runtime, RuntimeError},
+    runtime::Runtime,
     sandbox::{
         census::{Capacity, Census, Record, SandboxState},
         lifecycle::{Recipe, Starter},
@@ -54,6 +54,8 @@ pub struct Pools {
     pub(super) start_limit: usize,
     metrics: Metrics,
     turns: AtomicU64,
+    /// A line or two at a time.
+    unwanted: Mutex<HashSet<SlotId>>,
     tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -89,8 +91,10 @@ impl Pools {
         let pool =
             |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit, metrics.clone()));
         let pools = RwLock::new(recipes.into_iter().map(pool).collect());
-        let (turns, tasks, stop) = (AtomicU64::default(), TaskTracker::new(), CancellationToken::new());
-        let pools = Arc::new(Self { pools, census, starter, runtime, start_limit, metrics, turns, tasks, stop });
+        let (turns, unwanted) = (AtomicU64::default(), Mutex::default());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let pools =
+            Arc::new(Self { pools, census, starter, runtime, start_limit, metrics, turns, unwanted, tasks, stop });
         pools.tasks.spawn(warmer::run(Arc::clone(&pools)));
         pools.keep(health::run(Arc::clone(&pools)));
         pools.keep(sweep::run(Arc::clone(&pools), settings.sweep));
@@ -168,20 +172,23 @@ impl Pools {
         all
     }
 
-    /// Destroys one sandbox, whatever it is doing; a session in it ends as `sandbox_lost`. False if there is none of this id.
-    ///
-    /// # Errors
-    /// The engine would not remove a container that was still starting.
-    pub async fn destroy(&self, slot: &SlotId) -> Result<bool, RuntimeError> {
-        let Some(record) = self.census.records().remove(slot) else { return Ok(false) };
+    /// Destroys one sandbox, whatever it is doing; a session in it ends as `sandbox_lost`, and one that starts never becomes ready. False if
+    /// there is none of this id.
+    pub fn destroy(&self, slot: &SlotId) -> bool {
+        let Some(record) = self.census.records().remove(slot) else { return false };
         info!(%slot, template = %record.template, "an operator destroys a sandbox");
-        self.end(slot, &record, Discard::Operator, "an operator destroyed the sandbox");
-        if record.state == SandboxState::Starting
-            && let Some(container) = &record.container
-        {
-            self.runtime.remove(container).await?;
+        if record.state == SandboxState::Starting {
+            self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).insert(slot.clone());
+            self.census.tell();
         }
-        Ok(true)
+        // After the note: what became ready in between is in stock now.
+        self.end(slot, &record, Discard::Operator, "an operator destroyed the sandbox");
+        true
+    }
+
+    /// Starts that an operator doesn't want any more, each told once.
+    pub(super) fn unwanted(&self) -> HashSet<SlotId> {
+        std::mem::take(&mut *self.unwanted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends a sandbox that waits or is leased; `why` is public.

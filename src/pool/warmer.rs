@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
-    task::{Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ use super::{
     Control, Mode, Pool, Pools,
     failures::{Failure, FailureKind},
     plan::{PoolState, Room, Situation, Step, plan},
+    stock::Refusal,
 };
 use crate::{
     agent::AgentError,
@@ -39,6 +40,9 @@ const AGE_SPREAD: f64 = 0.2;
 struct Start {
     pool: Arc<Pool>,
     generation: Generation,
+    slot: SlotId,
+    /// Ends it; what exists of it goes to the reaper.
+    abort: AbortHandle,
 }
 
 type Starts = JoinSet<Result<Sandbox, StartFailure>>;
@@ -72,6 +76,7 @@ async fn keep_warm(pools: &Arc<Pools>, starts: &mut Starts) {
 fn act(pools: &Arc<Pools>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) -> Instant {
     let now = Instant::now();
     pools.forget_removed();
+    end_unwanted(pools, whose);
     let all = pools.all();
     let mut wake = now + TICK;
     let states = all.iter().map(|pool| pool.state(whose, now, &mut wake)).collect();
@@ -116,6 +121,15 @@ fn rooms(pools: &Pools) -> Rooms {
     Rooms { free: beyond(all, taken), coming, excess: beyond(taken, all) }
 }
 
+/// Ends starts that an operator doesn't want any more: destroyed ones, and those of templates that are drained or gone.
+fn end_unwanted(pools: &Pools, whose: &HashMap<Id, Start>) {
+    let destroyed = pools.unwanted();
+    let drained = |pool: &Pool| pool.stock.refused() == Some(Refusal::Draining);
+    for start in whose.values().filter(|start| destroyed.contains(&start.slot) || drained(&start.pool)) {
+        start.abort.abort();
+    }
+}
+
 fn begin(pools: &Arc<Pools>, pool: &Arc<Pool>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) {
     let slot = SlotId::random();
     let (recipe, generation) = {
@@ -128,21 +142,30 @@ fn begin(pools: &Arc<Pools>, pool: &Arc<Pool>, starts: &mut Starts, whose: &mut 
     let Some(entry) = pools.census.admit(admission) else { return };
     pool.stock.failures().try_again();
     let starter = Arc::clone(&pools.starter);
-    let handle = starts.spawn(async move { starter.start(&recipe, &slot, entry).await });
-    whose.insert(handle.id(), Start { pool: Arc::clone(pool), generation });
+    let handle = starts.spawn({
+        let slot = slot.clone();
+        async move { starter.start(&recipe, &slot, entry).await }
+    });
+    whose.insert(handle.id(), Start { pool: Arc::clone(pool), generation, slot, abort: handle });
 }
 
 fn finish(whose: &mut HashMap<Id, Start>, done: Result<(Id, Result<Sandbox, StartFailure>), JoinError>) {
     let (id, outcome) = match done {
         Ok((id, outcome)) => (id, Some(outcome)),
+        Err(error) if error.is_cancelled() => {
+            whose.remove(&error.id());
+            return;
+        }
         Err(error) => {
             warn!(%error, "a start panicked");
             (error.id(), None)
         }
     };
-    let Some(Start { pool, generation }) = whose.remove(&id) else { return };
+    let Some(Start { pool, generation, .. }) = whose.remove(&id) else { return };
     match outcome {
         Some(Ok(sandbox)) => pool.shelve(sandbox, generation),
+        // An operator's doing, not a failure.
+        Some(Err(StartFailure { error: StartError::Agent(AgentError::Condemned(_)), .. })) => {}
         Some(Err(failure)) => pool.note(&failure, generation),
         None => {
             let mut control = pool.control();

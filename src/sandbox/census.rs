@@ -73,6 +73,18 @@ pub struct Capacity {
     pub memory_mib: u64,
 }
 
+impl Capacity {
+    /// How many there may be of which each may use so much.
+    #[must_use]
+    pub fn sandboxes_of(self, memory_mib: u64) -> usize {
+        let fit = self
+            .memory_mib
+            .checked_div(memory_mib)
+            .map_or(usize::MAX, |fit| usize::try_from(fit).unwrap_or(usize::MAX));
+        fit.min(self.sandboxes)
+    }
+}
+
 /// Who asks for room.
 #[derive(Debug, Clone)]
 pub struct Admission {

@@ -32,7 +32,8 @@ impl Service {
         let others = others.map(|other| other.figures().min).fold(0, usize::saturating_add);
         if min > figures.min && others.saturating_add(min) > figures.cap {
             return Err(invalid(format!(
-                "min_warm ({min}) and those of the other templates ({others}) must not be more than pool.cap ({}) together",
+                "min_warm ({min}) and those of the other templates ({others}) must not be more than there is room for ({}: pool.cap, or what \
+                 fits into the memory for sandboxes) together",
                 figures.cap
             )));
         }
@@ -66,12 +67,9 @@ impl Service {
     /// Destroys a sandbox, whatever it is doing; a session in it ends as `sandbox_lost`.
     ///
     /// # Errors
-    /// There is none of this id; the engine would not remove it.
-    pub async fn destroy_sandbox(&self, id: &SlotId) -> Result<(), Problem> {
-        let destroyed = self.pools.destroy(id).await.map_err(|error| {
-            Problem::new(Code::EngineUnavailable, "the container engine did not remove the sandbox").because(error)
-        })?;
-        if destroyed { Ok(()) } else { Err(Problem::not_found()) }
+    /// There is none of this id.
+    pub fn destroy_sandbox(&self, id: &SlotId) -> Result<(), Problem> {
+        if self.pools.destroy(id) { Ok(()) } else { Err(Problem::not_found()) }
     }
 
     fn operated(&self, template: &str) -> Result<std::sync::Arc<Pool>, Problem> {

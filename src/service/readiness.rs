@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Service, view::Readiness};
-use crate::pool::{FailureKind, Pool};
+use crate::pool::{FailureKind, Mode, Pool};
 
 /// How long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
@@ -49,7 +49,11 @@ impl Service {
             tracing::debug!(%error, "not ready: the engine");
             reasons.push("the container engine can't be reached".to_owned());
         }
-        reasons.extend(self.pools.serving().iter().filter_map(|pool| trouble(pool)));
+        let pools = self.pools.serving();
+        reasons.extend(pools.iter().filter_map(|pool| trouble(pool)));
+        if !pools.is_empty() && pools.iter().all(|pool| pool.figures().mode == Mode::Draining) {
+            reasons.push("an operator drains every template".to_owned());
+        }
         let state_dir = self.state_dir.clone();
         let writing = tokio::task::spawn_blocking(move || write_to(&state_dir));
         if !matches!(timeout(WRITE_DEADLINE, writing).await, Ok(Ok(Ok(())))) {
@@ -59,10 +63,10 @@ impl Service {
     }
 }
 
-/// A pool is in trouble when it should have stock and has none. Says which phase failed, not in whose words: this is for everybody.
+/// A pool is in trouble when it should have stock and has none, and no operator wants it so. Says which phase failed, not in whose words: this is for everybody.
 fn trouble(pool: &Pool) -> Option<String> {
     let figures = pool.figures();
-    if figures.target == 0 || figures.counts.ready > 0 || figures.full {
+    if figures.mode != Mode::Active || figures.target == 0 || figures.counts.ready > 0 || figures.full {
         return None;
     }
     let why = figures.failing.map_or_else(

@@ -209,12 +209,12 @@ async fn an_operator_destroys_one_sandbox_in_any_state_and_no_other() {
     let spared_slot = spared.lease.slot().id().clone();
     let ready = house.engine.ours().into_iter().find(|slot| *slot != leased_slot && *slot != spared_slot);
     for slot in [ready.expect("two are ready"), leased_slot] {
-        let found = within("destroyed", house.pools.destroy(&slot)).await.expect("the engine works");
+        let found = house.pools.destroy(&slot);
         assert!(found);
     }
     assert!(speak(&mut held, "gone").await.is_err(), "its agent still answers");
     assert_eq!(house.engine.look(&spared_slot, |_| ()), Some(()));
-    assert!(!within("nothing to destroy", house.pools.destroy(&SlotId::random())).await.expect("no engine needed"));
+    assert!(!house.pools.destroy(&SlotId::random()));
     drop((held, spared));
     house.ready(2).await;
     house.finish().await;

@@ -44,6 +44,6 @@ impl Sandboxes {
         /// The sandbox.
         id: Path<String>,
     ) -> Answer<Destroyed, Destroying> {
-        door.service.destroy_sandbox(&SlotId::from_client(&id.0)).await.map(|()| Destroyed::Destroyed).into()
+        door.service.destroy_sandbox(&SlotId::from_client(&id.0)).map(|()| Destroyed::Destroyed).into()
     }
 }

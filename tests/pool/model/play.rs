@@ -107,7 +107,7 @@ impl Play {
                     self.faults += 1;
                     self.house.engine.start_is_over(&slot);
                     // It may refuse to go at first; then the sandbox's own end sees to it.
-                    let _done = within("a sandbox is destroyed", self.house.pools.destroy(&slot)).await;
+                    let _was_there = self.house.pools.destroy(&slot);
                 }
             }
             Step::Trouble(call, ways) => self.trouble(call, ways),
