@@ -13,6 +13,7 @@ mod wait;
 // The promises.
 mod age;
 mod cap;
+mod destroyed;
 mod hang_ups;
 mod leases;
 mod memory;
