@@ -66,7 +66,8 @@ use figures::{Figures, Open};
 use manager::{Handover, TAKEN};
 use stock::{Inventory, Stock};
 
-/// How long a start lets whoever has just been served go first, while nobody waits and something is left in stock.
+/// How long a start lets whoever has just been served go first, while nobody waits and half of the stock is left; and for as long after that nobody
+/// else is let go first.
 const COURTESY: Duration = Duration::from_millis(150);
 
 /// Why no sandbox could be leased.
@@ -196,7 +197,8 @@ impl Pool {
             // The caller waited for a start that keeps failing: that is the truth, not "all are taken".
             Err(_elapsed) => {
                 let exhausted = LeaseError::Exhausted { waited: asked.elapsed() };
-                Err(self.stock.failures().present().map_or(exhausted, LeaseError::Failing))
+                let failing = self.stock.failures().present().filter(|_| !self.figures().full);
+                Err(failing.map_or(exhausted, LeaseError::Failing))
             }
         }
     }
@@ -222,7 +224,12 @@ impl Pool {
         })?;
         let now = Instant::now();
         self.figures.taken(now);
-        self.control().courtesy_until = now + COURTESY;
+        let mut control = self.control();
+        // Not prolonged by whoever comes next: a stream of opens would never let a refill begin.
+        if control.courtesy_until + COURTESY <= now {
+            control.courtesy_until = now + COURTESY;
+        }
+        drop(control);
         self.census.tell();
         Ok(Lease::new(object))
     }

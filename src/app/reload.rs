@@ -78,6 +78,13 @@ impl Reload {
 
         // From here on there is no await.
         let capacity = capacity::of(&config, self.machine_bytes);
+        if config.pool.cap > self.config.pool.cap {
+            warn!(
+                before = self.config.pool.cap,
+                now = config.pool.cap,
+                "open files were shared out for fewer sandboxes: restart before users' connections and sandboxes need them all"
+            );
+        }
         capacity::bound(&*self.runtime, capacity);
         capacity::warn_of_too_little(&config, capacity);
         let Applied { added, changed, removed } = self.pools.apply(recipes, &config.pool, capacity);

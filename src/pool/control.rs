@@ -158,7 +158,10 @@ impl Pool {
         (control.min, control.max) = (recipe.template.min_warm(settings), recipe.template.max_warm(settings));
         control.recipe = recipe;
         control.settings = settings.clone();
-        control.removed = false;
+        if std::mem::take(&mut control.removed) {
+            // It begins anew.
+            control.mode = Mode::Active;
+        }
         control.aim();
         drop(control);
         if self.inner.status().max_size < settings.cap {
@@ -181,8 +184,9 @@ impl Pool {
 
     /// Tells those in line, and those to come, what the mode means for them.
     pub(super) fn tell_mode(&self) {
+        // Told while nobody can change it: of two who change it at once, the last one's word must stand.
+        let control = self.control();
         let refusal = {
-            let control = self.control();
             match control.mode {
                 _ if control.removed => Some(Refusal::Draining),
                 Mode::Draining => Some(Refusal::Draining),
@@ -194,5 +198,6 @@ impl Pool {
             }
         };
         self.stock.refuse(refusal);
+        drop(control);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! After [`PATIENCE`] failures in a row callers with nothing in stock are told so at once instead of waiting out their deadline, until the
 //! warmer's pause is over and the next try begins. However short the pauses are set, at most [`PER_MINUTE`] starts fail in a minute: an engine
-//! has better things to do.
+//! has better things to do. An agent that boots and then ends by itself before anybody leased it is a failure too, only a later one: the start that came
+//! before it doesn't make up for it.
 
 use std::{
     collections::VecDeque,
@@ -61,6 +62,8 @@ impl Failure {
 struct Memory {
     last: VecDeque<Failure>,
     in_a_row: u32,
+    /// Sandboxes that were lost soon after they were ready, since one was leased or lasted.
+    early: u32,
     /// When the last [`PER_MINUTE`] failed, oldest first.
     recent: VecDeque<Instant>,
 }
@@ -106,8 +109,27 @@ impl Failures {
 
     /// A start worked.
     pub fn over(&self) {
-        self.memory().in_a_row = 0;
+        let mut memory = self.memory();
+        memory.in_a_row = memory.early;
+        drop(memory);
         self.hopeless.send_replace(false);
+    }
+
+    /// Remembers a sandbox that was ready and is lost by its own fault, so soon that its start may as well have failed. Callers go on waiting: the next
+    /// one may well last until it has served them.
+    pub fn add_early_loss(&self, loss: Failure) {
+        let mut memory = self.memory();
+        memory.last.push_front(loss);
+        memory.last.truncate(REMEMBERED);
+        memory.early = memory.early.saturating_add(1);
+        memory.in_a_row = memory.in_a_row.saturating_add(1).max(memory.early);
+    }
+
+    /// What starts are worth something: one was leased, or lasted.
+    pub fn proven(&self) {
+        let mut memory = self.memory();
+        memory.in_a_row -= memory.early.min(memory.in_a_row);
+        memory.early = 0;
     }
 
     /// The pause after a failure is over: callers may wait again, for the next try.
@@ -181,6 +203,20 @@ mod tests {
         failures.over();
         assert!(failures.present().is_none());
         assert_eq!(failures.last().len(), 2);
+    }
+
+    #[test]
+    fn agents_that_die_in_stock_make_pauses_grow_until_one_lasts() {
+        let failures = Failures::default();
+        for lost in 1..4 {
+            failures.over();
+            failures.add_early_loss(failure());
+            assert_eq!(failures.in_a_row(), lost);
+        }
+        failures.over();
+        assert!(failures.present().is_some(), "a boot alone proves nothing");
+        failures.proven();
+        assert!(failures.present().is_none());
     }
 
     #[test]

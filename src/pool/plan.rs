@@ -149,11 +149,11 @@ pub fn plan(mut now: Situation) -> Vec<Step> {
                 steps.push(Step::Start(chosen));
                 continue;
             }
-            let comes = make_room(&mut now, chosen, cause, &mut steps);
-            if comes || matches!(cause, Cause::Waiting) {
-                // Nothing smaller takes room that was made for another, or overtakes a caller who waits for some: there would never be enough.
+            if make_room(&mut now, chosen, cause, &mut steps) {
+                // Nothing smaller takes room that is on its way to another: there would never be enough.
                 return steps;
             }
+            // Nothing is on its way, and nobody else is to wait for what may take an hour.
             without_room[chosen] = true;
         }
     }
@@ -197,9 +197,11 @@ fn choose(now: &Situation, cause: Cause, without_room: &[bool]) -> Option<usize>
 /// Retires for a start that finds no room, if that gives enough; else nothing goes in vain. Says whether room will come.
 fn make_room(now: &mut Situation, chosen: usize, cause: Cause, steps: &mut Vec<Step>) -> bool {
     let needed = now.pools[chosen].memory_mib;
-    let mut hoped = now.free;
-    hoped.sandboxes += now.coming.sandboxes;
-    hoped.memory_mib += now.coming.memory_mib;
+    // What is taken beyond the capacity must go first.
+    let mut hoped = Room {
+        sandboxes: (now.free.sandboxes + now.coming.sandboxes).saturating_sub(now.excess.sandboxes),
+        memory_mib: (now.free.memory_mib + now.coming.memory_mib).saturating_sub(now.excess.memory_mib),
+    };
     let (mut after, mut givers) = (now.clone(), Vec::new());
     while !hoped.holds(needed) {
         let Some(giver) = giver(&after, chosen, cause) else { return false };

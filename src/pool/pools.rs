@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
@@ -78,7 +79,7 @@ pub struct SandboxFigures {
     pub slot: SlotId,
     /// What the census knows.
     pub record: Record,
-    /// Whether it was made before its template changed.
+    /// Whether it was made before its template changed, or waits for too long already.
     pub stale: bool,
 }
 
@@ -161,10 +162,14 @@ impl Pools {
     /// Every sandbox there is.
     #[must_use]
     pub fn sandboxes(&self) -> Vec<SandboxFigures> {
+        let pools = self.all();
         let generations: BTreeMap<_, _> =
-            self.all().iter().map(|pool| (pool.name().clone(), pool.control().generation)).collect();
+            pools.iter().map(|pool| (pool.name().clone(), pool.control().generation)).collect();
+        let now = Instant::now();
+        let old = |pool: &Arc<Pool>| pool.stock.stale(generations[pool.name()], now);
+        let old: HashSet<SlotId> = pools.iter().flat_map(old).collect();
         let figures = |(slot, record): (SlotId, Record)| {
-            let stale = generations.get(&record.template) != Some(&record.generation);
+            let stale = old.contains(&slot) || generations.get(&record.template) != Some(&record.generation);
             SandboxFigures { slot, record, stale }
         };
         let mut all: Vec<_> = self.census.records().into_iter().map(figures).collect();
@@ -191,10 +196,16 @@ impl Pools {
         std::mem::take(&mut *self.unwanted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Takes a sandbox out of stock, if it waits there. One that was leased meanwhile is its user's.
+    pub(super) fn discard(&self, slot: &SlotId, kind: Discard, why: &str) -> bool {
+        self.all().iter().any(|pool| pool.stock.discard(slot, kind, why))
+    }
+
     /// Ends a sandbox that waits or is leased; `why` is public.
     pub(super) fn end(&self, slot: &SlotId, record: &Record, kind: Discard, why: &str) {
-        let in_stock = self.all().iter().any(|pool| pool.stock.discard(slot, kind, why));
-        if !in_stock && let Some(condemner) = &record.condemner {
+        if !self.discard(slot, kind, why)
+            && let Some(condemner) = &record.condemner
+        {
             condemner.condemn(why);
         }
     }

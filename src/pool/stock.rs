@@ -15,6 +15,7 @@ mod place;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -27,6 +28,7 @@ pub use place::Place;
 
 use super::{LeaseError, failures::Failures, queue::Queue};
 use crate::{
+    agent::AgentError,
     ids::{SlotId, TemplateName, UserId},
     sandbox::{
         census::{Census, Generation},
@@ -34,6 +36,9 @@ use crate::{
     },
     telemetry::{Metrics, labels::Discard},
 };
+
+/// A sandbox that is lost by its own fault sooner than this counts as a start that failed.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// Why nobody is served from this stock, whatever is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,7 @@ impl Refusal {
 struct Shelved {
     sandbox: Sandbox,
     generation: Generation,
+    since: Instant,
     too_old: Instant,
 }
 
@@ -94,6 +100,8 @@ pub struct Stock {
     shelf: Mutex<Shelf>,
     refusal: watch::Sender<Option<Refusal>>,
     failures: Failures,
+    /// Why sandboxes were lost by their own fault soon after they were ready, until somebody asks. A line at a time.
+    early_losses: Mutex<Vec<String>>,
     census: Arc<Census>,
     template: TemplateName,
     metrics: Metrics,
@@ -104,17 +112,24 @@ impl Stock {
     #[must_use]
     pub fn new(census: Arc<Census>, template: TemplateName, metrics: Metrics) -> Self {
         let (shelf, failures) = (Mutex::default(), Failures::default());
-        Self { shelf, refusal: watch::Sender::new(None), failures, census, template, metrics }
+        Self {
+            shelf,
+            refusal: watch::Sender::new(None),
+            failures,
+            early_losses: Mutex::default(),
+            census,
+            template,
+            metrics,
+        }
     }
 
     /// Adds a sandbox, which is replaced at `too_old`. A stock that is closed or drained drops it.
     pub fn put(&self, sandbox: Sandbox, generation: Generation, too_old: Instant) {
-        self.failures.over();
         let mut shelf = self.shelf();
         let unwanted = if self.bars_all() {
             Some(sandbox)
         } else {
-            shelf.ready.push_back(Shelved { sandbox, generation, too_old });
+            shelf.ready.push_back(Shelved { sandbox, generation, since: Instant::now(), too_old });
             shelf.promise();
             None
         };
@@ -187,9 +202,12 @@ impl Stock {
         let place = shelf.ready.iter().position(|one| one.sandbox.slot().id() == slot);
         let discarded = place.and_then(|place| shelf.ready.remove(place));
         drop(shelf);
-        if discarded.is_some() {
+        if let Some(one) = &discarded {
             info!(%slot, why, "a warm sandbox leaves the stock");
             self.count(kind);
+            if matches!(kind, Discard::Silent | Discard::Memory) {
+                self.blame(one.since, why);
+            }
             self.census.tell();
         }
         discarded.is_some()
@@ -208,8 +226,8 @@ impl Stock {
         }
         shelf.ready = alive;
         drop(shelf);
-        for (_ended_here, error) in dead {
-            self.count(Discard::Dead);
+        for (ended_here, error) in dead {
+            self.lost(ended_here.since, &error);
             warn!(%error, "a warm sandbox died in stock");
         }
     }
@@ -247,6 +265,43 @@ impl Stock {
         }
         drop(ended);
         self.census.tell();
+    }
+
+    /// One whose agent is gone. Who kills a container from outside isn't the template's fault.
+    fn lost(&self, since: Instant, error: &AgentError) {
+        self.count(Discard::Dead);
+        if matches!(error, AgentError::Exited(_) | AgentError::Protocol(_)) {
+            self.blame(since, &error.to_string());
+        }
+    }
+
+    fn blame(&self, since: Instant, why: &str) {
+        if since.elapsed() < LASTING {
+            let why = format!("soon after it was ready: {why}");
+            self.early_losses.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+            self.census.tell();
+        }
+    }
+
+    /// Why sandboxes were lost by their own fault soon after they were ready; each is told once.
+    pub fn early_losses(&self) -> Vec<String> {
+        std::mem::take(&mut *self.early_losses.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether one has waited for so long that starts of this template are worth something.
+    pub fn has_lasting(&self) -> bool {
+        self.shelf().ready.front().is_some_and(|one| one.since.elapsed() >= LASTING)
+    }
+
+    /// Those that are stale, with `generation` being the present one.
+    pub fn stale(&self, generation: Generation, now: Instant) -> Vec<SlotId> {
+        let shelf = self.shelf();
+        shelf
+            .ready
+            .iter()
+            .filter(|one| one.is_stale(generation, now))
+            .map(|one| one.sandbox.slot().id().clone())
+            .collect()
     }
 
     /// Counts one that left unused.

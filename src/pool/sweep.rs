@@ -122,7 +122,7 @@ async fn weigh_one(pools: &Pools, slot: &SlotId, record: &Record) {
             #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
             let share = memory.used_bytes as f64 / memory.limit_bytes.max(1) as f64;
             if record.state == SandboxState::Ready && share > WAITING_SHARE {
-                pools.end(slot, record, Discard::Memory, "it uses too much memory for one that waits");
+                pools.discard(slot, Discard::Memory, "it used too much memory for one that waits");
             }
         }
         Ok(None) => {}

@@ -26,11 +26,13 @@ use crate::{
     ids::{SlotId, random_fraction},
     runtime::RuntimeError,
     sandbox::{
-        census::{Admission, Capacity, Generation, Record, SandboxState},
+        census::{Admission, Capacity, Generation, Record},
         lifecycle::{Recipe, Sandbox, StartFailure, start::StartError},
     },
 };
 
+/// What is being destroyed for longer than this isn't counted on: a container may be stuck in the kernel.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How often everything is looked at when nothing happens: demand falls and sandboxes grow old without a sign.
 const TICK: Duration = Duration::from_secs(1);
 /// By how much the age of warm sandboxes may be shortened: those that were started together must not all end together.
@@ -98,7 +100,7 @@ fn act(pools: &Arc<Pools>, starts: &mut Starts, whose: &mut HashMap<Id, Start>) 
 /// Room at one moment.
 struct Rooms {
     free: Room,
-    /// Free when everything ending has ended.
+    /// Free when what has begun to end has ended.
     coming: Room,
     /// Taken beyond the capacity.
     excess: Room,
@@ -107,9 +109,9 @@ struct Rooms {
 fn rooms(pools: &Pools) -> Rooms {
     let Capacity { sandboxes, memory_mib } = pools.census.capacity();
     let (mut taken, mut coming) = (Room::default(), Room::default());
-    for Record { state, memory_mib, .. } in pools.census.records().values() {
+    for Record { memory_mib, ending_since, .. } in pools.census.records().values() {
         taken.give(*memory_mib);
-        if *state == SandboxState::Ending {
+        if ending_since.is_some_and(|since| since.elapsed() < GONE_WITHIN) {
             coming.give(*memory_mib);
         }
     }
@@ -177,6 +179,12 @@ fn finish(whose: &mut HashMap<Id, Start>, done: Result<(Id, Result<Sandbox, Star
 impl Pool {
     /// How it is at this moment; moves `wake` to where it will be otherwise.
     fn state(&self, whose: &HashMap<Id, Start>, now: Instant, wake: &mut Instant) -> PoolState {
+        for detail in self.stock.early_losses() {
+            self.note_early_loss(detail, now);
+        }
+        if self.stock.has_lasting() {
+            self.stock.failures().proven();
+        }
         let mut control = self.control();
         let Control { generation, min, max, mode, removed, pause_until, courtesy_until, last_turn, .. } = *control;
         if pause_until <= now {
@@ -187,8 +195,11 @@ impl Pool {
         let target = self.demand().target(self.begun.elapsed(), min, max);
         control.target = if removed || mode == Mode::Draining { 0 } else { target };
         if inventory.fresh >= control.target {
-            control.replacing = false;
             self.figures.full();
+        }
+        // Also where there is no room for the whole target.
+        if inventory.fresh >= control.target || (inventory.stale == 0 && inventory.fresh > 0) {
+            control.replacing = false;
         }
         let ours = |start: &&Start| start.pool.name == self.name && start.generation == generation;
         for time in [pause_until, courtesy_until].into_iter().filter(|time| *time > now) {
@@ -204,7 +215,9 @@ impl Pool {
             memory_mib: control.recipe.template.limits.memory_mib,
             may_start: self.stock.refused().is_none() && pause_until <= now,
             careful: self.stock.failures().in_a_row() > 0,
-            courteous: courtesy_until > now && inventory.waiting == 0 && inventory.fresh + inventory.stale > 0,
+            courteous: courtesy_until > now
+                && inventory.waiting == 0
+                && 2 * (inventory.fresh + inventory.stale) >= control.target.max(1),
             drained: removed || mode == Mode::Draining,
             last_turn,
         }
@@ -219,7 +232,34 @@ impl Pool {
             self.metrics.refilled(&self.name, lag);
         }
         let age = self.control().settings.warm_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
+        let mut control = self.control();
+        if control.generation == generation {
+            control.pause_until = now;
+            self.stock.failures().over();
+        }
+        drop(control);
         self.stock.put(sandbox, generation, now + age);
+    }
+
+    /// An agent boots and then ends by itself: without a pause it would be started for ever.
+    fn note_early_loss(&self, detail: String, now: Instant) {
+        let failures = self.stock.failures();
+        let mut control = self.control();
+        let in_a_row = failures.in_a_row().saturating_add(1);
+        let next_try = (now + backoff(&control.settings, in_a_row, random_fraction())).max(failures.next_slot(now));
+        control.pause_until = next_try;
+        drop(control);
+        warn!(template = %self.name, detail, in_a_row, pause_ms = millis(next_try - now), "a sandbox was lost soon after it was ready");
+        let loss = Failure { time: Timestamp::now(), kind: FailureKind::Agent, phase: "stock", detail, next_try };
+        failures.add_early_loss(loss);
+    }
+
+    /// The engine answers again: what failed for want of it is tried at once.
+    pub(super) fn engine_is_back(&self) {
+        if self.stock.failures().present().is_some_and(|failure| failure.kind == FailureKind::Engine) {
+            self.control().pause_until = Instant::now();
+            self.census.tell();
+        }
     }
 
     /// Notes a failure and the pause that follows it. What an old making of the template does is no matter any more.

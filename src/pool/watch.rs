@@ -26,6 +26,9 @@ pub(super) async fn run(pools: Arc<Pools>) {
         match pools.runtime.events().await {
             Ok(mut events) => {
                 pause = FIRST_PAUSE;
+                // Whatever happened before this moment no event tells.
+                sweep::both_ways(&pools).await;
+                pools.all().iter().for_each(|pool| pool.engine_is_back());
                 while let Some(event) = events.next().await {
                     heed(&pools, event).await;
                 }
@@ -35,7 +38,6 @@ pub(super) async fn run(pools: Arc<Pools>) {
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
-        sweep::both_ways(&pools).await;
     }
 }
 
@@ -49,7 +51,7 @@ async fn heed(pools: &Pools, event: EngineEvent) {
         }
         // An agent whose tool was killed for want of memory is its user's; one that still waits is nobody's loss.
         EventKind::OutOfMemory if record.state == SandboxState::Ready => {
-            pools.end(&slot, &record, Discard::Memory, "it ran out of memory while it waited");
+            pools.discard(&slot, Discard::Memory, "it ran out of memory while it waited");
         }
         EventKind::Died | EventKind::Removed => {
             for pool in pools.all() {

@@ -117,6 +117,8 @@ pub struct Record {
     pub condemner: Option<Condemner>,
     /// The memory it used when somebody last looked, in bytes.
     pub memory_bytes: Option<u64>,
+    /// Since when it is being destroyed.
+    pub ending_since: Option<Instant>,
 }
 
 type Map = HashMap<SlotId, Record>;
@@ -171,8 +173,9 @@ impl Census {
             return None;
         }
         let state = SandboxState::Starting;
-        let (container, condemner, memory_bytes, since) = (None, None, None, Instant::now());
-        let record = Record { template, generation, state, memory_mib, container, since, condemner, memory_bytes };
+        let (container, condemner, memory_bytes, ending_since, since) = (None, None, None, None, Instant::now());
+        let record =
+            Record { template, generation, state, memory_mib, container, since, condemner, memory_bytes, ending_since };
         inner.map.insert(slot.clone(), record);
         drop(inner);
         self.tell();
@@ -260,6 +263,9 @@ impl Entry {
     pub fn advance(&self, state: SandboxState) {
         if let Some(record) = self.census.inner().map.get_mut(&self.slot) {
             record.state = state.max(record.state);
+            if state == SandboxState::Ending {
+                record.ending_since.get_or_insert_with(Instant::now);
+            }
         }
         self.census.tell();
     }

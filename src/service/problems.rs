@@ -1,5 +1,7 @@
 //! Rooms' errors as callers see them.
 
+use std::time::Duration;
+
 use crate::{
     agent::AgentError,
     pool::{Failure, FailureKind, LeaseError, Refusal},
@@ -7,6 +9,9 @@ use crate::{
     session::policy,
     workspace::WorkspaceError,
 };
+
+/// When to ask again for what an operator has to change first.
+const OPERATORS_PACE: Duration = Duration::from_secs(30);
 
 impl From<LeaseError> for Problem {
     fn from(error: LeaseError) -> Self {
@@ -33,15 +38,18 @@ impl From<LeaseError> for Problem {
                 Refusal::Closed => Self::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"),
                 Refusal::Draining => {
                     Self::new(Code::PoolExhausted, "this template is being drained: it takes no new sessions")
+                        .retry_after(OPERATORS_PACE)
                 }
                 Refusal::Paused => Self::new(
                     Code::PoolExhausted,
                     "no sandbox of this template is left, and its operator lets none be started at present",
-                ),
+                )
+                .retry_after(OPERATORS_PACE),
                 Refusal::TooBig => Self::new(
                     Code::PoolExhausted,
                     "a sandbox of this template may use more memory than there is for all sandboxes together",
-                ),
+                )
+                .retry_after(OPERATORS_PACE),
             },
             error @ LeaseError::NotWritten(_) => {
                 Self::new(Code::ContainerStartFailed, "the lease could not be written down").because(error)

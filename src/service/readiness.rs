@@ -66,6 +66,12 @@ impl Service {
 /// A pool is in trouble when it should have stock and has none, and no operator wants it so. Says which phase failed, not in whose words: this is for everybody.
 fn trouble(pool: &Pool) -> Option<String> {
     let figures = pool.figures();
+    if figures.cap == 0 {
+        return Some(format!(
+            "template {} has no room: one sandbox may use more memory than all together",
+            pool.name()
+        ));
+    }
     if figures.mode != Mode::Active || figures.target == 0 || figures.counts.ready > 0 || figures.full {
         return None;
     }

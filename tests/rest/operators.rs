@@ -81,7 +81,7 @@ async fn sizes_that_can_not_be_kept_are_refused_and_change_nothing() {
     for (body, words) in [
         (json!({}), "min_warm, max_warm or both"),
         (json!({"min_warm": 1}), "max_warm (0) must not be less than min_warm (1)"),
-        (json!({"min_warm": CAP - 1, "max_warm": CAP}), "pool.cap (6)"),
+        (json!({"min_warm": CAP - 1, "max_warm": CAP}), "room for (6: pool.cap"),
         (json!({"min_warm": -1}), "the body can't be used"),
         (json!({"minwarm": 1}), "minwarm"),
     ] {

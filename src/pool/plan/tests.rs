@@ -62,6 +62,20 @@ fn without_room_for_both_the_stale_one_goes_first() {
 }
 
 #[test]
+fn who_waits_for_room_that_may_never_come_holds_nobody_up() {
+    let large = PoolState { waiting: 1, memory_mib: 4_000, ..pool(0, 0) };
+    let small = PoolState { waiting: 1, last_turn: 5, ..pool(1, 0) };
+    assert_eq!(plan(situation(vec![large, small], 3, 2)), [Step::Start(1), Step::Start(1)]);
+}
+
+#[test]
+fn what_is_beyond_the_capacity_is_no_room_to_come() {
+    let mut now = situation(vec![pool(2, 2), PoolState { waiting: 1, ..pool(0, 0) }], 0, 1);
+    (now.coming, now.excess) = (room(1), room(1));
+    assert_eq!(plan(now), [Step::Retire(0)]);
+}
+
+#[test]
 fn stock_beyond_the_minimum_gives_way_to_a_pool_below_its_own() {
     let rich = PoolState { min: 1, ..pool(6, 6) };
     assert_eq!(plan(situation(vec![rich, pool(2, 0)], 0, 1)), [Step::Retire(0)]);
@@ -134,10 +148,12 @@ fn carry_out(pools: &mut [PoolState], free: &mut Room, steps: &[Step]) {
 proptest! {
     #[test]
     fn no_plan_starts_more_than_there_is_room_and_turns_for_or_retires_what_is_not_there(
-        pools in prop::collection::vec(some_pool(), 0..4), free in 0_usize..6, memory in 0_u64..12, turns in 0_usize..4
+        pools in prop::collection::vec(some_pool(), 0..4), free in 0_usize..6, memory in 0_u64..12, turns in 0_usize..4,
+        coming in 0_usize..4, excess in 0_usize..4
     ) {
         let now = Situation {
-            pools: pools.clone(), free: Room { sandboxes: free, memory_mib: memory * 100 }, coming: Room::default(), excess: Room::default(), turns,
+            pools: pools.clone(), free: Room { sandboxes: free, memory_mib: memory * 100 }, coming: room(coming),
+            excess: room(excess), turns,
         };
         let steps = plan(now);
         let started: Vec<_> = steps.iter().filter_map(|step| if let Step::Start(index) = step { Some(*index) } else { None }).collect();
@@ -172,12 +188,11 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 100, "the plans never come to rest");
         }
-        let waits = |pool: &&PoolState| pool.waiting > 0;
-        for pool in pools.iter().filter(waits) {
-            prop_assert!(!free.holds(pool.memory_mib) || pools.iter().filter(waits).count() > 1);
+        for pool in pools.iter().filter(|pool| pool.waiting > 0) {
+            prop_assert!(!free.holds(pool.memory_mib));
         }
         for pool in &pools {
-            let short_of_room = !free.holds(pool.memory_mib) || pools.iter().any(|pool| pool.waiting > 0);
+            let short_of_room = !free.holds(pool.memory_mib);
             prop_assert!(pool.fresh >= pool.target || short_of_room);
             prop_assert!(pool.stale == 0 || short_of_room);
         }

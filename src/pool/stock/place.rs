@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::{Refusal, Stock};
+use super::{Refusal, Shelved, Stock};
 use crate::{
     ids::UserId,
     pool::{LeaseError, queue::Ticket},
-    sandbox::lifecycle::Sandbox,
+    sandbox::lifecycle::{NotWell, Sandbox},
     telemetry::labels::Discard,
 };
 
@@ -68,16 +68,22 @@ impl<'a> Place<'a> {
 
     /// Takes a sandbox that is well, if one is theirs to take; also the next one, if that one isn't well.
     pub async fn take_now(&mut self) -> Option<Sandbox> {
-        while let Some(mut sandbox) = self.pop() {
-            let (kind, error) = match sandbox.check() {
-                Err(error) => (Discard::Dead, error.to_string()),
-                Ok(()) => match sandbox.answers(ANSWER_WITHIN).await {
-                    Ok(()) => return Some(sandbox),
-                    Err(error) => (Discard::Silent, error.to_string()),
-                },
-            };
-            self.stock.count(kind);
-            warn!(error, "a warm sandbox was found dead when somebody wanted it");
+        while let Some(Shelved { mut sandbox, since, .. }) = self.pop() {
+            if let Err(error) = sandbox.check() {
+                self.stock.lost(since, &error);
+                warn!(%error, "a warm sandbox was found dead when somebody wanted it");
+                continue;
+            }
+            match answers(&sandbox).await {
+                Ok(()) => {
+                    self.stock.failures.proven();
+                    return Some(sandbox);
+                }
+                Err(error) => {
+                    self.stock.count(Discard::Silent);
+                    warn!(%error, "a warm sandbox did not answer when somebody wanted it");
+                }
+            }
         }
         None
     }
@@ -109,7 +115,7 @@ impl<'a> Place<'a> {
     }
 
     /// Takes the first one off the shelf: on the promise, or, if that was broken by a dead one, one that isn't promised to anybody.
-    fn pop(&mut self) -> Option<Sandbox> {
+    fn pop(&mut self) -> Option<Shelved> {
         let mut shelf = self.stock.shelf();
         match self.standing {
             Standing::Promised => shelf.promised = shelf.promised.saturating_sub(1),
@@ -120,7 +126,7 @@ impl<'a> Place<'a> {
         let popped = shelf.ready.pop_front();
         drop(shelf);
         self.stock.census.tell();
-        popped.map(|one| one.sandbox)
+        popped
     }
 
     /// Back to the head of the line.
@@ -149,5 +155,13 @@ impl Drop for Place<'_> {
         }
         drop(shelf);
         self.stock.census.tell();
+    }
+}
+
+/// Asks a second time before a good sandbox is given up: after this process or the machine stood still, the first answer is late.
+async fn answers(sandbox: &Sandbox) -> Result<(), NotWell> {
+    match sandbox.answers(ANSWER_WITHIN).await {
+        Err(_) => sandbox.answers(ANSWER_WITHIN).await,
+        well => well,
     }
 }

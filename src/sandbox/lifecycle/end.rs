@@ -8,7 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -46,8 +46,11 @@ struct Parts {
 /// What we know of the container.
 enum Container {
     None,
-    /// The engine was asked to make it and hasn't answered: it may exist.
+    /// The engine was asked to make it and refused, or isn't there: it may exist all the same.
     Asked,
+    /// The engine was asked and has not answered in time: until this moment it may still make it. Until then it takes up room, or the engine's list
+    /// would have more than the capacity.
+    Late(Instant),
     Made(ContainerId),
 }
 
@@ -79,13 +82,18 @@ impl Remains {
     pub fn container(&self) -> Option<&ContainerId> {
         match &self.parts().container {
             Container::Made(id) => Some(id),
-            Container::None | Container::Asked => None,
+            Container::None | Container::Asked | Container::Late(_) => None,
         }
     }
 
     /// The engine is about to be asked for a container.
     pub fn creating(&mut self) {
         self.parts_mut().container = Container::Asked;
+    }
+
+    /// The engine didn't answer within the deadline. It is given as long again to do what it was asked for.
+    pub fn created_late(&mut self, deadline: Duration) {
+        self.parts_mut().container = Container::Late(Instant::now() + deadline);
     }
 
     /// The engine has made it.
@@ -211,8 +219,12 @@ async fn destroy(runtime: &dyn Runtime, parts: Parts, permits: &Semaphore, stop:
     let Parts { slot, container, gateway, link, when_gone, entry } = parts;
     drop(gateway);
     let mut pause = FIRST_PAUSE;
-    while let Err(error) = remove(runtime, &container, &slot, permits).await {
-        warn!(%error, slot = %slot.id(), "a container could not be removed; trying again");
+    loop {
+        match remove(runtime, &container, &slot, permits).await {
+            Ok(Removed::Gone) => break,
+            Ok(Removed::NotYet) => debug!(slot = %slot.id(), "a container may still come"),
+            Err(error) => warn!(%error, slot = %slot.id(), "a container could not be removed; trying again"),
+        }
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = stop.cancelled() => {
@@ -245,16 +257,26 @@ async fn remove(
     container: &Container,
     slot: &Slot,
     permits: &Semaphore,
-) -> Result<(), RuntimeError> {
+) -> Result<Removed, RuntimeError> {
     let _one_of_a_few = permits.acquire().await;
     match container {
-        Container::None => Ok(()),
-        Container::Made(id) => runtime.remove(id).await,
-        Container::Asked => {
+        Container::None => Ok(Removed::Gone),
+        Container::Made(id) => runtime.remove(id).await.map(|()| Removed::Gone),
+        Container::Asked | Container::Late(_) => {
+            let mut found_any = false;
             for found in runtime.list().await?.iter().filter(|found| found.slot == *slot.id()) {
                 runtime.remove(&found.container).await?;
+                found_any = true;
             }
-            Ok(())
+            let may_come = matches!(container, Container::Late(until) if Instant::now() < *until);
+            Ok(if may_come && !found_any { Removed::NotYet } else { Removed::Gone })
         }
     }
+}
+
+/// What one try came to.
+enum Removed {
+    Gone,
+    /// There is nothing to remove, but there may be in a moment.
+    NotYet,
 }

@@ -3,7 +3,11 @@
 //! How many start at the same time is the warmer's business. A start that fails or is dropped at any await leaves nothing: what exists is held by a [`Remains`] from the first
 //! step on, and goes to the reaper with it.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{Instrument as _, info_span};
 
@@ -202,7 +206,15 @@ impl Starter {
         let runtime = Arc::clone(&self.runtime);
         remains.creating();
         let creating = async move {
-            remains.container_is(runtime.create(&spec).await?);
+            match runtime.create(&spec).await {
+                Ok(container) => remains.container_is(container),
+                Err(error) => {
+                    if let RuntimeError::Deadline { seconds, .. } = error {
+                        remains.created_late(Duration::from_secs(seconds));
+                    }
+                    return Err(error.into());
+                }
+            }
             Ok((remains, spec))
         };
         tokio::spawn(creating.in_current_span()).await.expect("creating a container doesn't panic and isn't aborted")
