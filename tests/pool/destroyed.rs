@@ -68,7 +68,7 @@ async fn what_is_destroyed_while_it_starts_never_becomes_ready_is_no_failure_and
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_destroyed_at_the_very_moment_it_takes_a_step_is_no_failure_and_is_replaced() {
     // It is a matter of moments, so not once.
-    for step in STEPS.into_iter().cycle().take(60) {
+    for step in STEPS.into_iter().cycle().take(36) {
         let house = unforgiving(Plan::default());
         let slot = starting(&house, step).await;
         // It may have become ready just now.

@@ -202,6 +202,9 @@ impl Engine {
     /// A start has been asked for.
     fn start_begins(&self, slot: &SlotId) {
         let mut state = self.state();
+        if state.given_up.contains(slot) {
+            return;
+        }
         state.starting.insert(slot.clone());
         state.seen.most_starting = state.seen.most_starting.max(state.starting.len());
     }
@@ -209,6 +212,13 @@ impl Engine {
     /// It has come to an end, good or bad. To be said before the server can know.
     pub fn start_is_over(&self, slot: &SlotId) {
         self.state().starting.remove(slot);
+    }
+
+    /// An operator gives it up: whatever is still asked for it no longer counts as a start. To be said before the server is told.
+    pub fn start_is_given_up(&self, slot: &SlotId) {
+        let mut state = self.state();
+        state.starting.remove(slot);
+        state.given_up.insert(slot.clone());
     }
 
     /// It will come to an end because the server gives up after `deadline`. A little less, so that our clock is never behind.

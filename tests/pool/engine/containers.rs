@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) script: Script,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) starting: BTreeSet<SlotId>,
+    /// Starts that an operator gave up.
+    pub(super) given_up: BTreeSet<SlotId>,
     pub(super) numbers: u64,
     pub(super) seen: Seen,
     /// Containers made here, at most at any instant since somebody asked.

@@ -105,8 +105,7 @@ impl Play {
                 if let Some(slot) = self.pick(pick, |_| true) {
                     self.ended.insert(slot.clone());
                     self.faults += 1;
-                    self.house.engine.start_is_over(&slot);
-                    // It may refuse to go at first; then the sandbox's own end sees to it.
+                    self.house.engine.start_is_given_up(&slot);
                     let _was_there = self.house.pools.destroy(&slot);
                 }
             }
@@ -118,6 +117,9 @@ impl Play {
             Step::Toggle(template) => {
                 self.gone[template] ^= true;
                 self.expect_refusals(template);
+                if self.gone[template] {
+                    self.give_up_starts(template);
+                }
                 self.apply();
             }
             Step::Resize { template, min, max } => {
@@ -216,8 +218,20 @@ impl Play {
     fn set_mode(&mut self, template: usize, mode: Mode) {
         self.modes[template] = mode;
         self.expect_refusals(template);
+        if mode == Mode::Draining {
+            self.give_up_starts(template);
+        }
         if let Some(pool) = self.house.pool(template) {
             pool.set_mode(mode);
+        }
+    }
+
+    /// Those of a template that is about to be drained or to go: their turns are given to others at once.
+    fn give_up_starts(&self, template: usize) {
+        let records = self.house.census.records().into_iter();
+        let starting = records.filter(|(_, record)| record.state == SandboxState::Starting);
+        for (slot, _) in starting.filter(|(_, record)| record.template.as_str() == TEMPLATES[template]) {
+            self.house.engine.start_is_given_up(&slot);
         }
     }
 
