@@ -11,12 +11,15 @@ use tracing::{debug, info};
 
 use super::{Pools, sweep};
 use crate::{
-    runtime::{EngineEvent, EventKind},
+    ids::SlotId,
+    runtime::{BoxState, EngineEvent, EventKind},
     sandbox::census::SandboxState,
     telemetry::labels::Discard,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Before each look for what an event told.
+const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(400)];
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs until it is dropped.
@@ -41,13 +44,24 @@ pub(super) async fn run(pools: Arc<Pools>) {
     }
 }
 
+/// An engine may tell of a pause before its own list does: Docker writes down a container's state after the event.
+async fn look_for_pause(pools: &Pools, slot: &SlotId) {
+    for wait in LOOKS {
+        sleep(wait).await;
+        let list = sweep::end_those_that_do_not_run(pools).await;
+        if list.is_none_or(|list| !list.iter().any(|found| found.slot == *slot && found.state == BoxState::Running)) {
+            return;
+        }
+    }
+}
+
 async fn heed(pools: &Pools, event: EngineEvent) {
     let EngineEvent { slot, kind } = event;
     let Some(record) = pools.census.records().remove(&slot) else { return };
     match kind {
         EventKind::Paused => {
             info!(%slot, "the engine says that a sandbox was paused");
-            sweep::end_those_that_do_not_run(pools).await;
+            look_for_pause(pools, &slot).await;
         }
         // An agent whose tool was killed for want of memory is its user's; one that still waits is nobody's loss.
         EventKind::OutOfMemory if record.state == SandboxState::Ready => {

@@ -47,6 +47,7 @@ fn every_instrument_used() -> Metrics {
     metrics.agent_skipped_lines(&template).count();
     metrics.gateway_request(GatewayOutcome::Forwarded);
     metrics.tokens(10, 20);
+    metrics.set_tasks(3);
     metrics.http_request("/v1/sessions/{id}", "GET", 200, second);
     metrics
 }
@@ -62,7 +63,7 @@ fn documented() -> Vec<&'static str> {
 fn names_come_out_as_they_are_documented() {
     let text = every_instrument_used().render_with(vec![sample("gemini")]);
     let documented = documented();
-    assert_eq!(documented.len(), 27);
+    assert_eq!(documented.len(), 28);
     for name in &documented {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing in:\n{text}");
     }
