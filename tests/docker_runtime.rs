@@ -354,7 +354,9 @@ async fn all_sandboxes_together_stay_below_the_pools_ceiling() {
     let facts = runtime.engine().await.expect("it is there");
     let note = facts.notes.iter().find(|note| note.about == "pool ceiling").expect("it is told either way");
     if !note.holds {
-        assert!(!note.text.is_empty(), "an operator must know what to do");
+        // Only where the cgroups are systemd's: there the operator sets it, and must be told how.
+        assert!(note.text.contains("systemctl set-property"), "{note}");
+        eprintln!("not measured: {note}");
         return;
     }
     // Each may use 64 MiB, both together 48: the second one's 40 MiB don't fit beside the first one's.

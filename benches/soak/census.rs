@@ -38,6 +38,8 @@ pub struct Census {
     pub all_containers: u64,
     pub mounts: u64,
     pub cgroups: u64,
+    /// Tasks of the server's runtime.
+    pub tasks: Option<u64>,
     pub server: Option<Process>,
     /// None when the engine's process can't be seen from here.
     pub engine: Option<Process>,
@@ -88,10 +90,15 @@ impl Census {
     pub async fn take(engine: &Engine, server: Option<&Server>) -> anyhow::Result<Self> {
         let mut sandboxes = 0;
         let mut containers = 0;
+        let mut tasks = None;
         if let Some(server) = server {
             let answer = server.operator.send(Method::GET, "/sandboxes", None, "application/json").await?;
             let list: serde_json::Value = serde_json::from_slice(&read(answer, StatusCode::OK).await?)?;
             sandboxes = list["items"].as_array().context("sandboxes come as a list")?.len() as u64;
+            let answer = server.operator.send(Method::GET, "/metrics", None, "text/plain").await?;
+            let metrics = String::from_utf8(read(answer, StatusCode::OK).await?.to_vec())?;
+            let line = metrics.lines().find_map(|line| line.strip_prefix("greenroom_tasks "));
+            tasks = Some(line.context("the server tells of its tasks")?.trim().parse()?);
             containers = engine.list(Some(&server.instance), true).await?.len() as u64;
         }
         Ok(Self {
@@ -100,6 +107,7 @@ impl Census {
             all_containers: engine.list(None, true).await?.len() as u64,
             mounts: fs::read_to_string("/proc/self/mounts")?.lines().count() as u64,
             cgroups: folders(Path::new("/sys/fs/cgroup")),
+            tasks,
             server: server.and_then(|server| Process::look(server.program.pid()?)),
             engine: engine.pid.and_then(Process::look),
         })

@@ -41,6 +41,8 @@ struct Tolerance {
     memory_mib: u64,
 }
 
+/// Connections that are kept for a while have a task each.
+const TASKS: u64 = 8;
 const SERVER: Tolerance = Tolerance { descriptors: 8, threads: 4, memory_percent: 15, memory_mib: 12 };
 const ENGINE: Tolerance = Tolerance { descriptors: 24, threads: 16, memory_percent: 50, memory_mib: 64 };
 
@@ -55,6 +57,13 @@ pub fn at_rest(first: &Census, second: &Census) -> Vec<Check> {
         ),
     ];
     checks.extend(of_machine("at rest", first, second));
+    let tasks = |census: &Census| census.tasks.unwrap_or(u64::MAX);
+    let before = tasks(first);
+    checks.push(Check::at_most(
+        &format!("the server: tasks, {before} before"),
+        tasks(second),
+        before.saturating_add(TASKS),
+    ));
     checks.extend(of_process("the server", first.server, second.server, &SERVER));
     checks.extend(of_process("the engine", first.engine, second.engine, &ENGINE));
     checks
@@ -75,7 +84,12 @@ fn of_machine(when: &str, before: &Census, after: &Census) -> Vec<Check> {
 }
 
 fn of_process(name: &str, before: Option<Process>, after: Option<Process>, tolerance: &Tolerance) -> Vec<Check> {
-    let Some((before, after)) = before.zip(after) else { return Vec::new() };
+    let Some((before, after)) = before.zip(after) else {
+        return vec![Check::text(
+            &format!("{name} can be looked at"),
+            Some(anyhow::anyhow!("its process can't be seen from here")),
+        )];
+    };
     let memory = before.memory_mib + before.memory_mib * tolerance.memory_percent / 100 + tolerance.memory_mib;
     vec![
         Check::at_most(

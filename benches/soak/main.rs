@@ -115,6 +115,14 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<bool> {
     let folder = target.join("bench");
     std::fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
 
+    // The file of a former run says nothing of this one.
+    let file = folder.join("soak.json");
+    if let Err(error) = std::fs::remove_file(&file)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| format!("can't remove {}", file.display()));
+    }
+
     let engine = Engine::connect().await?;
     let before = Census::take(&engine, None).await?;
     let stub = Program::stub("soak-stub", &arguments.server, &folder).await?;
@@ -146,7 +154,6 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<bool> {
         counts: tally.counts(),
         machine,
     };
-    let file = folder.join("soak.json");
     std::fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
     report.tell();
     println!("written to {}", file.display());

@@ -99,15 +99,25 @@ impl Tally {
         let counts = self.counts();
         let strange = counts.refusals.iter().filter(|(refusal, _)| !EXPECTED.contains(&refusal.as_str()));
         let strange: u64 = strange.map(|(_, count)| count).sum();
-        let served: u64 =
-            counts.visits.iter().filter(|(visit, _)| visit.ends_with("served")).map(|(_, count)| count).sum();
+        let both = counts.visits.keys().filter(|visit| visit.ends_with(", served")).count() == 2;
+        let all: u64 = counts.visits.values().sum();
+        let exhausted = counts.refusals.get("503 POOL_EXHAUSTED").copied().unwrap_or_default();
         let log = fs::read_to_string(log)?;
         let panics = log.lines().filter(|line| line.contains("panicked at")).count();
         Ok(vec![
             Check::at_most("containers that two sessions met", counts.reuses, 0),
             Check::at_most("refusals that nothing explains", strange, 0),
             Check::at_most("panics in the server's log", panics as u64, 0),
-            Check::text("somebody was served", (served == 0).then(|| anyhow::anyhow!("nobody was"))),
+            Check::at_most(
+                "opens refused for want of a sandbox, in a hundred visits",
+                exhausted * 100 / all.max(1),
+                20,
+            ),
+            Check::text("users of both templates were served", (!both).then(|| anyhow::anyhow!("not all were"))),
+            Check::text(
+                "containers were killed, removed and paused",
+                (counts.blows.len() < 3).then(|| anyhow::anyhow!("not all of it")),
+            ),
         ])
     }
 

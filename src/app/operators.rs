@@ -41,7 +41,11 @@ impl App {
     /// Renders the metrics; what can be counted now is counted at that moment.
     fn metrics_text(&self) -> RenderMetrics {
         let (metrics, pools) = (self.engine.metrics.clone(), Arc::clone(&self.pools));
-        Arc::new(move || metrics.render_with(samples(&pools)))
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(move || {
+            metrics.set_tasks(runtime.metrics().num_alive_tasks());
+            metrics.render_with(samples(&pools))
+        })
     }
 }
 

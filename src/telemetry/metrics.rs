@@ -28,6 +28,7 @@
 //! | `greenroom_http_requests_total` | counter | route, method, status | requests of users and operators |
 //! | `greenroom_http_request_duration_seconds` | histogram | route, method | request to the head of its answer |
 //! | `greenroom_event_streams` | gauge | | event streams that are open |
+//! | `greenroom_tasks` | gauge | | tasks of the server's runtime: grows with sandboxes, sessions and connections, and falls with them |
 //!
 //! Labels are the names of templates and values of the enums in [`super::labels`], never anything a user chose: their number
 //! is bounded. Each [`Metrics`] has a registry of its own and there is no global one, so tests don't share counts.
@@ -42,7 +43,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter, MeterProvider as _, UpDownCounter},
+    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _, UpDownCounter},
 };
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
@@ -82,6 +83,7 @@ struct Instruments {
     http_requests: Counter<u64>,
     http_request_duration: Histogram<f64>,
     event_streams: UpDownCounter<i64>,
+    tasks: Gauge<u64>,
 }
 
 impl Default for Metrics {
@@ -152,6 +154,7 @@ impl Instruments {
                 "Request to the head of its answer",
             ),
             event_streams: level("greenroom_event_streams", "Event streams that are open"),
+            tasks: meter.u64_gauge("greenroom_tasks").with_description("Tasks of the server's runtime").build(),
         }
     }
 }
@@ -242,6 +245,11 @@ impl Metrics {
     #[must_use = "the session counts as open until this is dropped"]
     pub fn session(&self) -> Counted {
         Counted::new(self.0.sessions.clone())
+    }
+
+    /// How many tasks the server's runtime has now.
+    pub fn set_tasks(&self, count: usize) {
+        self.0.tasks.record(count as u64, &[]);
     }
 
     /// An event stream is open until the answer is dropped.
