@@ -123,6 +123,11 @@ impl Visitor {
                 self.ask(id).await?;
                 return Ok(Went::WalkedAway);
             }
+            // Some stay for a while, and may be hit.
+            3 => {
+                sleep(Duration::from_secs(2)).await;
+                self.ask(id).await?
+            }
             _ => self.ask(id).await?,
         };
         // It may have ended already.
@@ -136,7 +141,7 @@ impl Visitor {
 
     /// A whole turn.
     async fn ask(&self, session: &str) -> anyhow::Result<Went> {
-        let prompt = if self.template == "shell" { CONTAINER } else { "Hello" };
+        let prompt = if self.template == "shell" { &format!("{CONTAINER}; sleep 0.5") } else { "Hello" };
         let Some(mut turn) = self.prompt(session, prompt).await? else { return Ok(Went::Lost) };
         let Ok(said) = turn.until("message.delta").await else { return Ok(Went::Lost) };
         if self.template == "shell" {
