@@ -1,9 +1,9 @@
 //! The warmer: keeps all pools' stock at its target, in the background, in nobody's request.
 //!
 //! Whenever something changes it asks [`plan`](super::plan) what to start and what to retire. A start is only decided when a start turn is free, so
-//! what starts is what is needed most at that moment. While stock is left it waits a moment before it replaces what was taken: the replacement's
-//! boot would compete with the first token of the session that was just opened. After a failure it pauses, longer each time, with jitter; the
-//! pause ends early for nobody. It ends with its token, and whatever it was starting goes to the reaper.
+//! what starts is what is needed most at that moment. While half of the stock is left it waits a moment before it replaces what was taken: the
+//! replacement's boot would compete with the first token of the session that was just opened. After a failure it pauses, longer each time, with jitter;
+//! only a start that works, or an engine that is back, ends the pause early. It ends with its token, and whatever it was starting goes to the reaper.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
