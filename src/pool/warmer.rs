@@ -243,15 +243,19 @@ impl Pool {
 
     /// An agent boots and then ends by itself: without a pause it would be started for ever.
     fn note_early_loss(&self, detail: String, now: Instant) {
-        let failures = self.stock.failures();
-        let mut control = self.control();
-        let in_a_row = failures.in_a_row().saturating_add(1);
-        let next_try = (now + backoff(&control.settings, in_a_row, random_fraction())).max(failures.next_slot(now));
-        control.pause_until = next_try;
-        drop(control);
+        let (next_try, in_a_row) = self.pause(&mut self.control(), now);
         warn!(template = %self.name, detail, in_a_row, pause_ms = millis(next_try - now), "a sandbox was lost soon after it was ready");
         let loss = Failure { time: Timestamp::now(), kind: FailureKind::Agent, phase: "stock", detail, next_try };
-        failures.add_early_loss(loss);
+        self.stock.failures().add_early_loss(loss);
+    }
+
+    /// Pauses for one failure more; says until when, and how many there were in a row with it.
+    fn pause(&self, control: &mut Control, now: Instant) -> (Instant, u32) {
+        let failures = self.stock.failures();
+        let in_a_row = failures.in_a_row().saturating_add(1);
+        let pause = backoff(&control.settings, in_a_row, random_fraction());
+        control.pause_until = (now + pause).max(failures.next_slot(now));
+        (control.pause_until, in_a_row)
     }
 
     /// The engine answers again: what failed for want of it is tried at once.
@@ -269,15 +273,12 @@ impl Pool {
         if control.generation != generation {
             return;
         }
-        let failures = self.stock.failures();
-        let in_a_row = failures.in_a_row().saturating_add(1);
-        let next_try = (now + backoff(&control.settings, in_a_row, random_fraction())).max(failures.next_slot(now));
-        control.pause_until = next_try;
+        let (next_try, in_a_row) = self.pause(&mut control, now);
         let detail = public_sentence(failure, &control.recipe);
         drop(control);
         let phase = failure.phase.as_str();
         let kind = kind_of(&failure.error);
-        failures.add(Failure { time: Timestamp::now(), kind, phase, detail, next_try });
+        self.stock.failures().add(Failure { time: Timestamp::now(), kind, phase, detail, next_try });
         warn!(
             template = %self.name, phase, error = %failure.error, in_a_row, pause_ms = millis(next_try - now),
             "a sandbox could not be made ready"
