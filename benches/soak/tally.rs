@@ -51,8 +51,10 @@ pub struct Counts {
     reuses: u64,
 }
 
-/// Refusals that are part of the game: a session or sandbox that somebody has just ended, or a queue that took too long.
-const EXPECTED: [&str; 4] = ["409 SESSION_ENDED", "404 NOT_FOUND", "503 POOL_EXHAUSTED", "502 AGENT_FAILED"];
+/// Refusals that are part of the game: a session or sandbox that somebody has just ended, a queue that took too long, or, after two blows in a row
+/// hit sandboxes that were starting, callers who are told so at once.
+const EXPECTED: [&str; 5] =
+    ["409 SESSION_ENDED", "404 NOT_FOUND", "503 POOL_EXHAUSTED", "503 CONTAINER_START_FAILED", "502 AGENT_FAILED"];
 
 impl Tally {
     /// A visit is over.
@@ -101,7 +103,8 @@ impl Tally {
         let strange: u64 = strange.map(|(_, count)| count).sum();
         let both = counts.visits.keys().filter(|visit| visit.ends_with(", served")).count() == 2;
         let all: u64 = counts.visits.values().sum();
-        let exhausted = counts.refusals.get("503 POOL_EXHAUSTED").copied().unwrap_or_default();
+        let unserved = ["503 POOL_EXHAUSTED", "503 CONTAINER_START_FAILED"];
+        let exhausted: u64 = unserved.iter().filter_map(|refusal| counts.refusals.get(*refusal)).sum();
         let log = fs::read_to_string(log)?;
         let panics = log.lines().filter(|line| line.contains("panicked at")).count();
         Ok(vec![
