@@ -180,7 +180,7 @@ impl Pools {
     /// Destroys one sandbox, whatever it is doing; a session in it ends as `sandbox_lost`, and one that starts never becomes ready. False if
     /// there is none of this id.
     pub fn destroy(&self, slot: &SlotId) -> bool {
-        let Some(record) = self.census.records().remove(slot) else { return false };
+        let Some(record) = self.census.record(slot) else { return false };
         info!(%slot, template = %record.template, "an operator destroys a sandbox");
         if record.state == SandboxState::Starting {
             self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).insert(slot.clone());

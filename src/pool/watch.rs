@@ -57,7 +57,7 @@ async fn look_for_pause(pools: &Pools, slot: &SlotId) {
 
 async fn heed(pools: &Pools, event: EngineEvent) {
     let EngineEvent { slot, kind } = event;
-    let Some(record) = pools.census.records().remove(&slot) else { return };
+    let Some(record) = pools.census.record(&slot) else { return };
     match kind {
         EventKind::Paused => {
             info!(%slot, "the engine says that a sandbox was paused");

@@ -200,10 +200,10 @@ impl Census {
         self.inner().map.clone()
     }
 
-    /// Whether a sandbox is ours and alive, or being destroyed by us.
+    /// One sandbox, if it is ours and alive, or being destroyed by us.
     #[must_use]
-    pub fn knows(&self, slot: &SlotId) -> bool {
-        self.inner().map.contains_key(slot)
+    pub fn record(&self, slot: &SlotId) -> Option<Record> {
+        self.inner().map.get(slot).cloned()
     }
 
     /// Whether there is no room for another one of this size, even if all that are ready went.

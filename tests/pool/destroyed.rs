@@ -73,7 +73,7 @@ async fn what_is_destroyed_at_the_very_moment_it_takes_a_step_is_no_failure_and_
         let slot = starting(&house, step).await;
         // It may have become ready just now.
         assert!(house.pools.destroy(&slot), "{step:?}");
-        let full_without = || house.counts().ready == 1 && !house.census.knows(&slot);
+        let full_without = || house.counts().ready == 1 && house.census.record(&slot).is_none();
         until(&format!("it is replaced, after {step:?}"), full_without).await;
         assert_nothing_failed(&house);
         house.finish().await;

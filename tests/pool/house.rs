@@ -211,7 +211,8 @@ impl House {
 
     /// Containers of ours that nobody knows.
     pub fn strangers(&self) -> Vec<SlotId> {
-        let unknown: Vec<SlotId> = self.engine.ours().into_iter().filter(|slot| !self.census.knows(slot)).collect();
+        let unknown: Vec<SlotId> =
+            self.engine.ours().into_iter().filter(|slot| self.census.record(slot).is_none()).collect();
         // One that was just destroyed may have gone between the two looks.
         let still = self.engine.ours();
         unknown.into_iter().filter(|slot| still.contains(slot)).collect()
