@@ -12,6 +12,7 @@
 //! | [`session`] | one driver task per session |
 //! | [`identity`], [`limits`] | who the caller is; how fast they may go |
 //! | [`log`], [`workspace`] | numbered events; users' folders |
+//! | [`store`] | what outlives the server |
 //! | [`pool`] | warm stock, leases, the warmer |
 //! | [`gateway`] | host side of all traffic out of a sandbox |
 //! | [`agent`] | the protocols agents speak |
@@ -51,6 +52,8 @@ pub mod sandbox;
 pub mod service;
 #[cfg(feature = "server")]
 pub mod session;
+#[cfg(feature = "server")]
+pub mod store;
 pub mod supervisor;
 #[cfg(feature = "server")]
 pub mod telemetry;
