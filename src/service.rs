@@ -9,6 +9,7 @@ mod operate;
 mod problems;
 mod read;
 mod readiness;
+mod recover;
 mod settle;
 mod turns;
 pub mod view;
@@ -24,6 +25,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use recover::Left;
 
 use crate::{
     config,
