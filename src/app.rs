@@ -32,7 +32,7 @@ use reload::Reload;
 pub use reload::ReloadError;
 
 use crate::{
-    config::{Changes, Config, Reloader, RuntimeChoice, Server},
+    config::{Changes, Config, Durability, Reloader, RuntimeChoice, Server},
     doors,
     gateway::ModelKey,
     identity::Authenticator,
@@ -40,12 +40,18 @@ use crate::{
     limits::Limits,
     pool::{Pools, PoolsParts},
     service::{self, Left, Service},
-    store::StoredSession,
+    store::{
+        AnyStore,
+        sqlite::{self, Sqlite},
+    },
     telemetry::Metrics,
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long what is queued for the store may take at the end.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,7 @@ pub struct Addresses {
 pub struct App {
     config: Arc<Config>,
     engine: Engine,
+    store: AnyStore,
     service: Arc<Service>,
     pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
@@ -118,7 +125,8 @@ impl App {
         let engine = Engine::open(&config, &metrics)?;
         let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
-        let stored: Vec<StoredSession> = Vec::new();
+        let store = open_store(&engine, config.state.durability).await?;
+        let stored = store.sessions().await?;
         let recipes = engine::identified(&*engine.runtime, engine.recipes.clone()).await;
         let mut former = engine.former(&config, &recipes, &stored).await?;
         if former.count() > 0 && !engine.has_room_to_prove() {
@@ -180,7 +188,19 @@ impl App {
             metrics: engine.metrics.clone(),
             machine_bytes: facts.memory_bytes,
         });
-        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background, reload })
+        Ok(Self {
+            config,
+            engine,
+            store,
+            service,
+            pools,
+            authenticator,
+            limits,
+            addresses,
+            listeners,
+            background,
+            reload,
+        })
     }
 
     /// Where it listens: with the ports that were really taken.
@@ -263,10 +283,20 @@ impl App {
         }
         doors_stop.cancel();
         serving.wait().await;
+        self.store.close(STORE_PATIENCE).await;
         self.engine.close().await;
         info!("stopped");
         Ok(())
     }
+}
+
+/// Opens what outlives the server; a file of an earlier version is brought up to date.
+async fn open_store(engine: &Engine, durability: Durability) -> Result<AnyStore, StartError> {
+    let path = engine.house.dir.join(sqlite::FILE_NAME);
+    let opening = move || Sqlite::open(&path, &sqlite::Settings { durability, ..sqlite::Settings::default() });
+    let store =
+        tokio::task::spawn_blocking(opening).await.expect("opening the store doesn't panic and isn't aborted")?;
+    Ok(store)
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

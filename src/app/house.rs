@@ -19,6 +19,7 @@ use crate::{
         prove::ProofError,
         start::{StartError as SandboxError, StartFailure},
     },
+    store::StoreError,
 };
 
 /// Why the server can't start. Each is a sentence with its remedy.
@@ -48,6 +49,9 @@ pub enum StartError {
     /// Another server uses the state folder.
     #[error("state.dir: another greenroom uses {}; stop it, or give this one a folder of its own", .0.display())]
     InUse(PathBuf),
+    /// What outlives the server can't be read.
+    #[error("state.dir: {0}")]
+    Store(#[from] StoreError),
     /// Tokens or keys can't be read.
     #[error(transparent)]
     Auth(AuthError),

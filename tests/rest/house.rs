@@ -54,7 +54,7 @@ pub fn house() -> House {
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let state = config::State { dir: folder.path().to_owned() };
+    let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
     let runtime: Arc<dyn Runtime> = Arc::new(Process::new());
     let census = Census::new(Capacity { sandboxes: CAP, memory_mib: u64::MAX });
