@@ -15,11 +15,12 @@
 pub mod driver;
 pub mod event;
 mod given;
+pub mod permission;
 pub mod policy;
 pub mod registry;
 pub mod status;
 mod translate;
 
 pub use driver::spawn;
-pub use given::{Command, Opened, Settings};
+pub use given::{ChangeError, Command, Opened, SessionChange, Settings};
 pub use registry::{Registry, SessionHandle};

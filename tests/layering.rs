@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &str)] = &[
         "session identity limits pool workspace log agent runtime::Runtime \
          gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts",
     ),
-    ("session", "pool log agent workspace gateway sandbox"),
+    ("session", "pool log agent workspace gateway sandbox store"),
     ("pool", "sandbox runtime agent gateway"),
     // A sandbox's way through life: the runtime makes it, its supervisor calls, its agent boots, its gateway opens.
     ("sandbox", "supervisor runtime agent gateway"),

@@ -141,7 +141,7 @@ impl Service {
         };
         let settings = self.times(idle, max_age);
         let permit = Box::new((permit, self.metrics.session()));
-        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings };
+        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings, also: Vec::new() };
         Ok(session::spawn(opened, &self.registry, self.metrics.clone(), &self.drivers, self.stop.child_token()))
     }
 

@@ -53,7 +53,7 @@ pub fn spawn(
     tracker: &TaskTracker,
     stop: CancellationToken,
 ) -> Arc<SessionHandle> {
-    let Opened { id, identity, agent, early, lease, gone, usage, permit, settings } = opened;
+    let Opened { id, identity, agent, early, lease, gone, usage, permit, settings, also: _ } = opened;
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
     let log = EventLog::new(id.clone(), settings.log_bytes);
     log.append(EventType::SessionReady, None, &translate::lease(&identity.lease));
@@ -132,6 +132,7 @@ impl Driver {
             match command {
                 Command::Prompt { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
                 Command::Cancel { reply, .. } | Command::Answer { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+                Command::Change { reply, .. } => drop(reply.send(Err(Refusal::Ended.into()))),
                 Command::Close { reply } => closers.push(reply),
             }
         }
@@ -157,7 +158,7 @@ impl Driver {
 
     fn obey(&mut self, command: Command) -> Option<End> {
         match command {
-            Command::Prompt { content, span, reply } => {
+            Command::Prompt { content, span, also: _, reply } => {
                 let outcome = self.decide(Request::Prompt).map(|()| self.begin_turn(content, span));
                 let _caller_may_have_left = reply.send(outcome);
             }
@@ -174,6 +175,8 @@ impl Driver {
                 }
                 let _caller_may_have_left = reply.send(outcome);
             }
+            // Not there yet; whoever asked learns that it didn't happen.
+            Command::Change { reply, .. } => drop(reply),
             Command::Close { reply } => {
                 return Some(End { closer: Some(reply), ..End::new(EndReason::Closed, "closed by its user") });
             }

@@ -1,6 +1,6 @@
 //! What a driver is given: a session to begin with, and commands to obey.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -11,10 +11,12 @@ use super::{
     status::{Identity, Turn},
 };
 use crate::{
-    agent::{Agent, EarlyEvents},
-    gateway::Usage,
+    agent::{Agent, AgentError, EarlyEvents},
+    config::PermissionPolicy,
+    gateway::{ModelKey, Usage},
     ids::{PermissionId, SessionId, TurnId},
     pool::Lease,
+    store,
 };
 
 /// What can be asked of a session.
@@ -26,6 +28,8 @@ pub enum Command {
         content: Vec<Value>,
         /// The span of the use case; the turn lives in it.
         span: Span,
+        /// Written in the same transaction as `turn.started`.
+        also: Vec<store::Change>,
         /// The turn, or why not.
         reply: oneshot::Sender<Result<Turn, Refusal>>,
     },
@@ -45,10 +49,61 @@ pub enum Command {
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Changes what its user may change. All of it or nothing.
+    Change {
+        /// What is to be different.
+        change: SessionChange,
+        /// Only if the session's version is one of these; none: whatever it is.
+        versions: Option<Vec<u64>>,
+        /// Done, or why not. The new version can be read with the status.
+        reply: oneshot::Sender<Result<(), ChangeError>>,
+    },
     /// Ends the session; answered when its sandbox is gone.
     Close {
         /// Done.
         reply: oneshot::Sender<()>,
+    },
+}
+
+/// What a user changes of a session; what is none stays.
+#[derive(Debug, Clone, Default)]
+pub struct SessionChange {
+    /// All labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The agent's mode. The agent may refuse it.
+    pub mode: Option<String>,
+    /// The model. The agent may refuse it.
+    pub model: Option<String>,
+    /// How long it lives without a turn; counts from the last one.
+    pub idle: Option<Duration>,
+    /// The age it ends at; counts from its opening.
+    pub max_age: Option<Duration>,
+    /// The policy in force, within the template's.
+    pub permissions: Option<PermissionPolicy>,
+    /// The user's own key for the model API.
+    pub key: Option<ModelKey>,
+}
+
+/// Why a session was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It can't be changed now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It has another version than those named.
+    #[error("the session was changed by somebody else")]
+    Stale,
+    /// It would have ended already at that age.
+    #[error("the session is older than that already")]
+    OverAlready,
+    /// The agent did not take it.
+    #[error("{field}: {error}")]
+    Agent {
+        /// `mode` or `model`.
+        field: &'static str,
+        /// Why.
+        #[source]
+        error: AgentError,
     },
 }
 
@@ -92,4 +147,6 @@ pub struct Opened {
     pub permit: Box<dyn Any + Send>,
     /// Its times.
     pub settings: Settings,
+    /// Written in the same transaction as `session.ready`.
+    pub also: Vec<store::Change>,
 }
