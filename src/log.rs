@@ -120,9 +120,10 @@ impl EventLog {
         Batch { last_seq: head.last_seq, closed: head.closed, bytes: 0, events: Vec::new(), changes: Vec::new() }
     }
 
-    /// Queues a batch; says which write it is. An empty one is none: the number of the latest is given.
-    pub fn write(self: &Arc<Self>, batch: Batch) -> u64 {
-        let Batch { last_seq, closed, bytes, events, mut changes } = batch;
+    /// Queues a batch, which is empty then; says which write it is. An empty one is none: the number of the latest is given.
+    pub fn write(self: &Arc<Self>, batch: &mut Batch) -> u64 {
+        let (last_seq, closed, bytes) = (batch.last_seq, batch.closed, std::mem::take(&mut batch.bytes));
+        let (events, mut changes) = (std::mem::take(&mut batch.events), std::mem::take(&mut batch.changes));
         if events.is_empty() && changes.is_empty() {
             return self.head().writes;
         }
@@ -154,7 +155,7 @@ impl EventLog {
     pub fn append(self: &Arc<Self>, kind: EventType, turn: Option<&TurnId>, content: &Value) -> u64 {
         let mut batch = self.batch();
         let seq = batch.event(&self.session, kind, turn, content);
-        self.write(batch);
+        self.write(&mut batch);
         seq
     }
 

@@ -195,6 +195,8 @@ pub struct Identity {
     pub memory: Value,
     /// Its user brought a key of their own for the model.
     pub own_key: bool,
+    /// It is its user's session for the simple door.
+    pub default: bool,
     /// When it was opened.
     pub created_at: Timestamp,
     /// How it came to its sandbox.
@@ -239,6 +241,7 @@ impl Identity {
             slot: SlotId::random(),
             memory: Value::Null,
             own_key: false,
+            default: false,
             created_at: Timestamp::now(),
             lease,
         }

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use tracing::error;
 
 use crate::{
     problem::Code,
     session::{
-        event::EventType,
+        ending,
         policy::Stage,
         registry::{Registry, SessionHandle},
-        status::{EndReason, TurnState},
-        translate,
+        status::EndReason,
     },
 };
 
@@ -20,34 +18,39 @@ const DETAIL: &str = "something went wrong on our side";
 
 /// Dropped when the driver is done or gone. A driver that panicked has left its session in some state: nobody may take it for alive.
 pub(super) struct Epilogue {
-    pub(super) session: Arc<SessionHandle>,
-    pub(super) registry: Arc<Registry>,
+    session: Arc<SessionHandle>,
+    registry: Arc<Registry>,
+    handed_over: bool,
+}
+
+impl Epilogue {
+    pub(super) const fn new(session: Arc<SessionHandle>, registry: Arc<Registry>) -> Self {
+        Self { session, registry, handed_over: false }
+    }
+
+    /// The session goes on, with the next server.
+    pub(super) fn handed_over(mut self) {
+        self.handed_over = true;
+    }
+
+    fn end_what_was_left(&self) {
+        if self.session.with_status(|status| status.stage) == Stage::Ended {
+            return;
+        }
+        error!(session.id = %self.session.id, "the driver of a session ended without a word");
+        let mut batch = self.session.log.batch();
+        ending::fail_turn(&self.session, &mut batch, Code::Internal, DETAIL);
+        ending::end(&self.session, &mut batch, EndReason::SandboxLost, DETAIL.to_owned());
+        self.session.log.write(&mut batch);
+    }
 }
 
 impl Drop for Epilogue {
     fn drop(&mut self) {
-        self.end_what_was_left();
-        self.registry.ended(&self.session);
-    }
-}
-
-impl Epilogue {
-    fn end_what_was_left(&self) {
-        let mut status = self.session.locked();
-        if status.stage == Stage::Ended {
-            return;
+        if !self.handed_over {
+            self.end_what_was_left();
+            self.registry.ended(&self.session);
         }
-        error!(session.id = %self.session.id, "the driver of a session ended without a word");
-        status.permissions.clear();
-        if let Some(turn) = status.running_mut() {
-            let content = translate::problem(Code::Internal, DETAIL);
-            turn.last_seq = Some(self.session.log.append(EventType::TurnFailed, Some(&turn.id), &content));
-            turn.state = TurnState::Failed(Code::Internal, DETAIL.to_owned());
-        }
-        let content = json!({"reason": EndReason::SandboxLost.as_str(), "detail": DETAIL});
-        self.session.log.append(EventType::SessionEnded, None, &content);
-        status.stage = Stage::Ended;
-        status.end = Some((EndReason::SandboxLost, DETAIL.to_owned()));
     }
 }
 
