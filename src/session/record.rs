@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     policy::Stage,
-    status::{EndReason, Identity, Permission, Preferences, Status, Tokens, Turn, TurnState},
+    status::{EndReason, Identity, Permission, Preferences, Status, Tokens, Turn},
 };
 use crate::{
     agent::Mark,

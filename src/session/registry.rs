@@ -3,6 +3,8 @@
 //! A session that is over can be read for a while, within bounds; then it is forgotten, here and in the store. What was there when a former server
 //! left is put back at the start.
 
+mod ended;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

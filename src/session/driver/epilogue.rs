@@ -63,47 +63,66 @@ mod tests {
 
     use super::*;
     use crate::{
+        agent::Pieces,
         ids::{SessionId, TurnId, UserId},
         log::EventLog,
-        session::status::{Identity, Tokens, Turn},
+        session::{
+            event::EventType,
+            status::{Identity, Preferences, Status, Tokens, Turn, TurnState},
+        },
+        store::{AnyStore, fake::Fake},
     };
 
-    fn session() -> Arc<SessionHandle> {
-        let id = SessionId::random();
+    fn session() -> (Arc<SessionHandle>, Arc<Registry>) {
+        let (id, store): (_, AnyStore) = (SessionId::random(), Fake::new());
         let identity = Identity::sample(UserId::parse("alice").expect("a good id"));
-        let log = EventLog::new(id.clone(), usize::MAX);
-        Arc::new(SessionHandle::new(id, identity, log, mpsc::channel(1).0))
+        let log = EventLog::new(id.clone(), Arc::clone(&store), usize::MAX);
+        let status = Status::new(Preferences::sample());
+        let session = Arc::new(SessionHandle::new(id, identity, status, log, mpsc::channel(1).0));
+        (session, Registry::new(Duration::from_secs(60), store))
     }
 
-    fn kinds(session: &SessionHandle) -> Vec<EventType> {
-        session.log.read(0, 10).expect("kept").iter().map(|event| event.kind).collect()
+    async fn kinds(session: &SessionHandle) -> Vec<EventType> {
+        session.log.read(0, 10).await.expect("kept").iter().map(|event| event.kind).collect()
     }
 
-    #[test]
-    fn a_session_whose_driver_panicked_is_over_and_says_so() {
-        let (session, registry) = (session(), Registry::new(Duration::from_secs(60)));
+    fn with_a_turn(session: &SessionHandle) {
         session.locked().stage = Stage::Turn { cancelling: false };
         session.locked().add_turn(Turn {
+            number: 1,
             id: TurnId::random(),
             state: TurnState::Running,
             tokens: Tokens::default(),
             first_seq: 1,
             last_seq: None,
             created_at: Timestamp::now(),
+            pieces: Pieces { first: 1, last: 1 },
+            cancelling: false,
+            overdue: None,
         });
-        drop(Epilogue { session: Arc::clone(&session), registry });
-        assert_eq!(kinds(&session), [EventType::TurnFailed, EventType::SessionEnded]);
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_driver_panicked_is_over_and_says_so() {
+        let (session, registry) = session();
+        with_a_turn(&session);
+        drop(Epilogue::new(Arc::clone(&session), registry));
+        assert_eq!(kinds(&session).await, [EventType::TurnFailed, EventType::SessionEnded]);
         session.with_status(|status| {
             assert_eq!(status.stage, Stage::Ended);
             assert!(status.running().is_none() && status.end.is_some());
         });
     }
 
-    #[test]
-    fn a_session_that_ended_well_is_left_as_it_is() {
-        let (session, registry) = (session(), Registry::new(Duration::from_secs(60)));
-        session.locked().stage = Stage::Ended;
-        drop(Epilogue { session: Arc::clone(&session), registry });
-        assert_eq!(kinds(&session), []);
+    #[tokio::test]
+    async fn a_session_that_ended_well_or_was_handed_over_is_left_as_it_is() {
+        let (ended, registry) = session();
+        ended.locked().stage = Stage::Ended;
+        drop(Epilogue::new(Arc::clone(&ended), registry));
+        assert_eq!(kinds(&ended).await, []);
+        let (left, registry) = session();
+        with_a_turn(&left);
+        Epilogue::new(Arc::clone(&left), registry).handed_over();
+        assert_eq!(kinds(&left).await, []);
     }
 }
