@@ -9,6 +9,7 @@ mod operate;
 mod problems;
 mod read;
 mod readiness;
+
 mod recover;
 mod settle;
 mod turns;

@@ -143,7 +143,7 @@ impl Service {
             created_at,
             lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
         };
-        let template = pool.recipe().template.permissions;
+        let template = pool.recipe().template.permissions.clone();
         let preferences = Preferences {
             version: 1,
             mode: request.mode,

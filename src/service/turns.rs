@@ -124,6 +124,12 @@ impl Service {
         ask(&session, |reply| Command::Answer { permission: permission.clone(), option_id, reply }).await
     }
 
+    /// Notes the default session a former server opened.
+    pub(super) async fn remember_default(&self, user: &UserId, id: &SessionId) {
+        let default = Arc::clone(self.default_sessions().entry(user.clone()).or_default());
+        *default.lock().await = Some(id.clone());
+    }
+
     fn default_sessions(&self) -> MutexGuard<'_, BTreeMap<UserId, Arc<DefaultSession>>> {
         self.default_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,6 +148,8 @@ async fn ask<T>(
     match timeout(ANSWER_PATIENCE, asking).await {
         Ok(answer) => Ok(answer?),
         // It waits for the store, or for a sandbox that is being taken up.
-        Err(_) => Err(Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly")),
+        Err(_) => {
+            Err(Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly"))
+        }
     }
 }

@@ -33,7 +33,7 @@ use self::{
     turn::{Planned, RunningTurn},
 };
 use super::{
-    Command, Surroundings, Opened, ending,
+    Command, Opened, Surroundings, ending,
     event::EventType,
     given::{ChangeError, Driven, Stop},
     policy::{self, Refusal, Request},
