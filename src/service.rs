@@ -9,7 +9,6 @@ mod operate;
 mod problems;
 mod read;
 mod readiness;
-
 mod recover;
 mod settle;
 mod turns;
@@ -27,6 +26,7 @@ use std::{
 use tokio_util::task::TaskTracker;
 
 pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use recover::Left;
 
 use crate::{
     config,

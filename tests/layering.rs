@@ -18,13 +18,14 @@ const ROOMS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("bin", "supervisor"),
     ("cli", "app doors gateway identity runtime sandbox supervisor"),
-    ("app", "agent doors gateway identity limits log pool runtime sandbox service session supervisor workspace"),
+    ("app", "agent doors gateway identity limits log pool runtime sandbox service session store supervisor workspace"),
     ("doors", "service identity session::event agent::PermissionOption"),
     // An open binds the slot's socket to its user; readiness asks the engine; operators see what each sandbox does.
     (
         "service",
         "session identity limits pool workspace log agent runtime::Runtime \
-         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts",
+         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts \
+         store::StoredSession",
     ),
     ("session", "pool log agent workspace gateway sandbox store"),
     ("pool", "sandbox runtime agent gateway"),
