@@ -32,7 +32,7 @@ use reload::Reload;
 pub use reload::ReloadError;
 
 use crate::{
-    config::{Changes, Config, Durability, Reloader, RuntimeChoice, Server},
+    config::{Changes, Config, Reloader, RuntimeChoice, Server},
     doors,
     gateway::ModelKey,
     identity::Authenticator,
@@ -40,18 +40,12 @@ use crate::{
     limits::Limits,
     pool::{Pools, PoolsParts},
     service::{self, Left, Service},
-    store::{
-        AnyStore,
-        sqlite::{self, Sqlite},
-    },
+    store::AnyStore,
     telemetry::Metrics,
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-
-/// How long what is queued for the store may take at the end.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +56,9 @@ pub enum Stop {
     /// Everything ends.
     Drain,
 }
+
+/// How long a stop waits for what is still to be written down.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the command line adds to the settings.
 #[derive(Debug, Default)]
@@ -125,8 +122,8 @@ impl App {
         let engine = Engine::open(&config, &metrics)?;
         let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
-        let store = open_store(&engine, config.state.durability).await?;
-        let stored = store.sessions().await?;
+        let store = engine.store(&config)?;
+        let stored = store.sessions().await.map_err(StartError::Store)?;
         let recipes = engine::identified(&*engine.runtime, engine.recipes.clone()).await;
         let mut former = engine.former(&config, &recipes, &stored).await?;
         if former.count() > 0 && !engine.has_room_to_prove() {
@@ -163,6 +160,7 @@ impl App {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
             limits: Arc::clone(&limits),
+            store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
             session: config.session.clone(),
             model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
@@ -288,15 +286,6 @@ impl App {
         info!("stopped");
         Ok(())
     }
-}
-
-/// Opens what outlives the server; a file of an earlier version is brought up to date.
-async fn open_store(engine: &Engine, durability: Durability) -> Result<AnyStore, StartError> {
-    let path = engine.house.dir.join(sqlite::FILE_NAME);
-    let opening = move || Sqlite::open(&path, &sqlite::Settings { durability, ..sqlite::Settings::default() });
-    let store =
-        tokio::task::spawn_blocking(opening).await.expect("opening the store doesn't panic and isn't aborted")?;
-    Ok(store)
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

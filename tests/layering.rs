@@ -27,7 +27,7 @@ const ROOMS: &[(&str, &str)] = &[
          gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts \
          store::StoredSession",
     ),
-    ("session", "pool log agent workspace gateway sandbox"),
+    ("session", "pool log agent workspace gateway sandbox store"),
     ("pool", "sandbox runtime agent gateway"),
     // A sandbox's way through life: the runtime makes it, its supervisor calls, its agent boots, its gateway opens.
     ("sandbox", "supervisor runtime agent gateway"),

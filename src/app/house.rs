@@ -49,9 +49,6 @@ pub enum StartError {
     /// Another server uses the state folder.
     #[error("state.dir: another greenroom uses {}; stop it, or give this one a folder of its own", .0.display())]
     InUse(PathBuf),
-    /// What outlives the server can't be read.
-    #[error("state.dir: {0}")]
-    Store(#[from] StoreError),
     /// Tokens or keys can't be read.
     #[error(transparent)]
     Auth(AuthError),
@@ -61,6 +58,9 @@ pub enum StartError {
     /// The way out to the model can't be made.
     #[error(transparent)]
     Gateway(GatewayError),
+    /// What outlives the server can't be opened.
+    #[error(transparent)]
+    Store(StoreError),
     /// The engine's trouble.
     #[error("{}", with_remedy(.0))]
     Runtime(RuntimeError),

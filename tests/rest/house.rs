@@ -21,6 +21,7 @@ use greenroom::{
         slot::Slots,
     },
     service::{Parts, Service},
+    store::sqlite::{self, Sqlite},
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -82,6 +83,8 @@ pub fn house_of(templates: &[&str]) -> House {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
         limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        store: Sqlite::open(&state.dir.join(sqlite::FILE_NAME), &sqlite::Settings::default())
+            .expect("the folder is writable"),
         runtime,
         session: config::Session::default(),
         model_key: None,
