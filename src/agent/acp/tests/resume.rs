@@ -33,6 +33,7 @@ fn turn() -> RunningTurn {
         request: REQUEST,
         pieces: Pieces { first: 9, last: 9 },
         content: vec![text("hello")],
+        spoken: true,
         cancelling: false,
         open: Vec::new(),
         answers: Vec::new(),
