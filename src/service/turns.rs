@@ -46,7 +46,8 @@ impl Service {
             turn.id = field::Empty, turn.outcome = field::Empty
         );
         let content = prompt.content.to_vec();
-        let turn = ask(&session, |reply| Command::Prompt { content, span, also: Vec::new(), reply }).await?;
+        let turn = TurnId::random();
+        let turn = ask(&session, |reply| Command::Prompt { turn, content, span, also: Vec::new(), reply }).await?;
         Ok(TurnView::of(&session, &turn))
     }
 

@@ -158,8 +158,8 @@ impl Driver {
 
     fn obey(&mut self, command: Command) -> Option<End> {
         match command {
-            Command::Prompt { content, span, also: _, reply } => {
-                let outcome = self.decide(Request::Prompt).map(|()| self.begin_turn(content, span));
+            Command::Prompt { turn, content, span, also: _, reply } => {
+                let outcome = self.decide(Request::Prompt).map(|()| self.begin_turn(turn, content, span));
                 let _caller_may_have_left = reply.send(outcome);
             }
             Command::Cancel { turn, reply } => {

@@ -33,8 +33,7 @@ pub(super) struct RunningTurn {
 }
 
 impl Driver {
-    pub(super) fn begin_turn(&mut self, content: Vec<Value>, span: Span) -> Turn {
-        let id = TurnId::random();
+    pub(super) fn begin_turn(&mut self, id: TurnId, content: Vec<Value>, span: Span) -> Turn {
         span.record("turn.id", id.as_str());
         let running = RunningTurn { id: id.clone(), begun: Instant::now(), span, stream: None, overdue: None };
         self.turn = Some(running);
