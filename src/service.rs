@@ -4,12 +4,16 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+mod change;
+pub mod idempotency;
+mod list;
 mod open;
 mod operate;
 mod problems;
 mod read;
 mod readiness;
 mod settle;
+mod terms;
 mod turns;
 pub mod view;
 
@@ -23,7 +27,8 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use list::PAGE_MAX;
+pub use read::{EventBatch, EventReader};
 
 use crate::{
     config,
@@ -35,6 +40,7 @@ use crate::{
     problem::{Code, Problem},
     runtime::Runtime,
     session::{Registry, SessionHandle},
+    store::{AnyStore, Health},
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -49,6 +55,8 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// The engine, for readiness.
     pub runtime: Arc<dyn Runtime>,
+    /// Where everything is kept.
+    pub store: AnyStore,
     /// Times of sessions and turns.
     pub session: config::Session,
     /// The model API's key for callers who bring none.
@@ -65,6 +73,7 @@ pub struct Service {
     workspaces: Arc<Workspaces>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
+    store: AnyStore,
     settings: config::Session,
     model_key: Option<ModelKey>,
     state_dir: std::path::PathBuf,
@@ -89,12 +98,13 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts { pools, workspaces, limits, runtime, store, session, model_key, state_dir, metrics } = parts;
         Self {
             pools,
             workspaces,
             limits,
             runtime,
+            store,
             registry: Registry::new(session.keep_ended),
             settings: session,
             model_key,
@@ -126,6 +136,15 @@ impl Service {
             return Err(Problem::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"));
         }
         Ok(())
+    }
+
+    /// Whether something new may begin.
+    fn check_new_work(&self) -> Result<(), Problem> {
+        self.check_serving()?;
+        match &*self.store.health().borrow() {
+            Health::Well => Ok(()),
+            Health::Failing(_) => Err(problems::store_unavailable()),
+        }
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {

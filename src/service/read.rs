@@ -6,10 +6,10 @@ use tokio::time::timeout;
 
 use super::{
     Service,
-    view::{MeView, Page, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
+    view::{MeView, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
 };
 use crate::{
-    config::Protocol,
+    config::{PermissionPolicy, Protocol},
     identity::Caller,
     ids::{SessionId, TurnId},
     limits::Permit,
@@ -25,9 +25,6 @@ use crate::{
     telemetry::metrics::Counted,
 };
 
-/// Most sessions one page has.
-pub const PAGE_MAX: usize = 100;
-
 impl Service {
     /// One session of the caller's.
     ///
@@ -35,40 +32,6 @@ impl Service {
     /// Not found.
     pub fn session(&self, caller: &Caller, id: &SessionId) -> Result<SessionView, Problem> {
         Ok(SessionView::of(&*self.find(caller, id)?))
-    }
-
-    /// The caller's sessions, newest first; `cursor` is the id of the last one of the former page.
-    ///
-    /// # Errors
-    /// A cursor that names none of the caller's sessions.
-    pub fn sessions(
-        &self,
-        caller: &Caller,
-        state: Option<SessionState>,
-        labels: &[(String, String)],
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Page<SessionView>, Problem> {
-        let all = self.registry.of(&caller.user);
-        let begin = match cursor {
-            None => 0,
-            Some(cursor) => {
-                let place = all.iter().position(|session| session.id.as_str() == cursor);
-                1 + place.ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor: it names no session any more"))?
-            }
-        };
-        let limit = limit.clamp(1, PAGE_MAX);
-        let mut items: Vec<_> = all[begin..]
-            .iter()
-            .map(|session| SessionView::of(session))
-            .filter(|view| state.is_none_or(|state| view.state == state))
-            .filter(|view| labels.iter().all(|(key, value)| view.labels.get(key) == Some(value)))
-            .take(limit + 1)
-            .collect();
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
-        Ok(Page { items, next_cursor })
     }
 
     /// One turn.
@@ -241,6 +204,9 @@ impl SessionView {
             last_active_at,
             expires_at: identity.expires_at,
             idle_timeout: identity.idle_timeout,
+            permissions: PermissionPolicy::default(),
+            version: 1,
+            needs_credential: false,
             lease: identity.lease,
             last_seq: session.log.last_seq(),
             pending_permissions,

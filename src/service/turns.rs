@@ -10,10 +10,11 @@ use tokio::{
     sync::{Mutex, oneshot},
     time::timeout,
 };
-use tracing::{field, info_span};
+use tracing::{Instrument as _, field, info_span};
 
 use super::{
     Service,
+    idempotency::{Created, Ticket},
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
 use crate::{
@@ -34,9 +35,15 @@ impl Service {
     ///
     /// # Errors
     /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
-    pub async fn prompt(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<TurnView, Problem> {
+    pub async fn prompt(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        prompt: Prompt,
+        ticket: &Ticket,
+    ) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
-        self.check_serving()?;
+        self.check_new_work()?;
         self.limits.check_prompt(&caller.user)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
@@ -47,8 +54,17 @@ impl Service {
         );
         let content = prompt.content.to_vec();
         let turn = TurnId::random();
-        let turn = ask(&session, |reply| Command::Prompt { turn, content, span, also: Vec::new(), reply }).await?;
-        Ok(TurnView::of(&session, &turn))
+        let also = ticket.created(Created::Turn(turn.clone()));
+        let ticket = ticket.clone();
+        let asking = async move {
+            let outcome = ask(&session, |reply| Command::Prompt { turn, content, span, also, reply }).await;
+            if outcome.is_err() {
+                ticket.nothing_created();
+            }
+            outcome.map(|turn| TurnView::of(&session, &turn))
+        };
+        // A task of its own: the caller may leave before the driver has said yes or no, and the ticket must learn which.
+        self.drivers.spawn(asking.in_current_span()).await.map_err(Problem::internal)?
     }
 
     /// The user's default session, which is opened when there is none. Of calls at the same time the first opens it and the others wait
@@ -57,7 +73,7 @@ impl Service {
     /// # Errors
     /// Those of [`Service::open`].
     pub async fn default_session(&self, caller: &Caller) -> Result<SessionId, Problem> {
-        self.check_serving()?;
+        self.check_new_work()?;
         let default = Arc::clone(self.default_sessions().entry(caller.user.clone()).or_default());
         let mut known = match default.try_lock() {
             Ok(known) => known,
@@ -74,7 +90,7 @@ impl Service {
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
             return Ok(id.clone());
         }
-        let opened = self.open_handle(caller, OpenSession::default()).await?;
+        let opened = self.open_handle(caller, OpenSession::default(), &Ticket::default()).await?;
         Ok(known.insert(opened.id.clone()).clone())
     }
 
