@@ -23,9 +23,10 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 pub use list::PAGE_MAX;
 pub use read::{EventBatch, EventReader};
@@ -39,11 +40,14 @@ use crate::{
     pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
-    session::{Registry, SessionHandle},
+    session::{Registry, SessionHandle, Stop, Surroundings},
     store::{AnyStore, Health},
     telemetry::Metrics,
     workspace::Workspaces,
 };
+
+/// How long an answer waits for the store before it is refused instead.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the service works with.
 pub struct Parts {
@@ -53,10 +57,10 @@ pub struct Parts {
     pub workspaces: Arc<Workspaces>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
+    /// What outlives the server.
+    pub store: AnyStore,
     /// The engine, for readiness.
     pub runtime: Arc<dyn Runtime>,
-    /// Where everything is kept.
-    pub store: AnyStore,
     /// Times of sessions and turns.
     pub session: config::Session,
     /// The model API's key for callers who bring none.
@@ -78,14 +82,12 @@ pub struct Service {
     model_key: Option<ModelKey>,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
-    registry: Arc<Registry>,
+    /// What all sessions share: where they are found, and how they are ended.
+    around: Surroundings,
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
-    drivers: TaskTracker,
     stopping: AtomicBool,
-    /// Ends every session.
-    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Service {
@@ -98,23 +100,27 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, runtime, store, session, model_key, state_dir, metrics } = parts;
+        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let around = Surroundings {
+            registry: Registry::new(session.keep_ended, Arc::clone(&store)),
+            metrics: metrics.clone(),
+            tracker: TaskTracker::new(),
+            stop: Stop::default(),
+        };
         Self {
             pools,
             workspaces,
             limits,
             runtime,
             store,
-            registry: Registry::new(session.keep_ended),
+            around,
             settings: session,
             model_key,
             state_dir,
             metrics,
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
-            drivers: TaskTracker::new(),
             stopping: AtomicBool::new(false),
-            stop: CancellationToken::new(),
         }
     }
 
@@ -126,9 +132,17 @@ impl Service {
     /// Ends every session and waits until each is over. The caller sets the deadline.
     pub async fn end_sessions(&self) {
         self.stop_taking();
-        self.stop.cancel();
-        self.drivers.close();
-        self.drivers.wait().await;
+        self.around.stop.end.cancel();
+        self.around.tracker.close();
+        self.around.tracker.wait().await;
+    }
+
+    /// Leaves every session as it is to the next server, and waits until no driver is left. The caller sets the deadline.
+    pub async fn hand_over(&self) {
+        self.stop_taking();
+        self.around.stop.hand_over.cancel();
+        self.around.tracker.close();
+        self.around.tracker.wait().await;
     }
 
     fn check_serving(&self) -> Result<(), Problem> {
@@ -147,7 +161,12 @@ impl Service {
         }
     }
 
+    /// What the caller is about to read must not be taken back by a crash: waits until it is written down.
+    async fn settled(&self, session: &SessionHandle) -> Result<(), Problem> {
+        session.log.settled(STORE_PATIENCE).await.map_err(Problem::from)
+    }
+
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
+        self.around.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
     }
 }

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::{
     Service, terms,
+    turns::in_time,
     view::{ChangeSession, SessionView},
 };
 use crate::{
@@ -44,8 +45,11 @@ impl Service {
         };
         let (reply, answer) = oneshot::channel();
         let command = Command::Change { change, versions, reply };
-        session.send(command).await.map_err(|_| Refusal::Ended)?;
-        answer.await.map_err(|_| Refusal::Ended)??;
+        let asking = async {
+            session.send(command).await.map_err(|_| Refusal::Ended)?;
+            answer.await.map_err(|_| Refusal::Ended)?
+        };
+        in_time(asking).await??;
         info!(session.id = %session.id, "session changed");
         Ok(SessionView::of(&session))
     }

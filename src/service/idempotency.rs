@@ -184,7 +184,7 @@ impl Service {
         let key = IdempotencyKey { user: caller.user.clone(), route, key };
         // A task of its own: a caller who leaves while the store is asked must not leave a claim behind that nobody lets go of.
         let claiming = claim(Arc::clone(&self.store), key, body).in_current_span();
-        self.drivers.spawn(claiming).await.map_err(Problem::internal)?
+        self.around.tracker.spawn(claiming).await.map_err(Problem::internal)?
     }
 }
 

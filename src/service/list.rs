@@ -1,7 +1,5 @@
 //! Lists the caller's sessions, page by page.
 
-use std::cmp::Reverse;
-
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 
@@ -23,8 +21,8 @@ impl Service {
     /// The caller's sessions, newest first. A cursor is a place between sessions: it holds also when those around it are gone.
     ///
     /// # Errors
-    /// A cursor that no page gave.
-    pub fn sessions(
+    /// A cursor that no page gave, a store that doesn't work.
+    pub async fn sessions(
         &self,
         caller: &Caller,
         state: Option<SessionState>,
@@ -33,16 +31,21 @@ impl Service {
         cursor: Option<&str>,
     ) -> Result<Page<SessionView>, Problem> {
         let begin = cursor.map(Place::parse).transpose()?;
-        let all = self.registry.of(&caller.user);
+        let all = self.around.registry.of(&caller.user);
         let limit = limit.clamp(1, PAGE_MAX);
-        let mut items: Vec<_> = all
-            .iter()
-            .filter(|session| begin.as_ref().is_none_or(|begin| Reverse(Place::of(session)) > Reverse(begin.clone())))
-            .map(|session| SessionView::of(session))
-            .filter(|view| state.is_none_or(|state| view.state == state))
-            .filter(|view| labels.iter().all(|(key, value)| view.labels.get(key) == Some(value)))
-            .take(limit + 1)
-            .collect();
+        let mut items = Vec::new();
+        for session in all.iter().filter(|session| begin.as_ref().is_none_or(|begin| Place::of(session) < *begin)) {
+            self.settled(session).await?;
+            let view = SessionView::of(session);
+            let wanted = state.is_none_or(|state| view.state == state)
+                && labels.iter().all(|(key, value)| view.labels.get(key) == Some(value));
+            if wanted {
+                items.push(view);
+            }
+            if items.len() > limit {
+                break;
+            }
+        }
         let more = items.len() > limit;
         items.truncate(limit);
         let last = items.last().filter(|_| more);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     agent::AgentError,
+    log::LogError,
     pool::{Failure, FailureKind, LeaseError, Refusal},
     problem::{Code, Problem},
     session::{ChangeError, policy},
@@ -11,6 +12,8 @@ use crate::{
     workspace::WorkspaceError,
 };
 
+/// When to ask again while another change is being made.
+const CHANGES_PACE: Duration = Duration::from_secs(1);
 /// When to ask again while the store can't write.
 const STORES_PACE: Duration = Duration::from_secs(5);
 /// When to ask again for what an operator has to change first.
@@ -93,6 +96,7 @@ impl From<policy::Refusal> for Problem {
             policy::Refusal::TurnInProgress => Code::TurnInProgress,
             policy::Refusal::PermissionAnswered => Code::PermissionAnswered,
             policy::Refusal::TurnOver | policy::Refusal::NotIdle => Code::Conflict,
+            policy::Refusal::HandedOver => Code::ShuttingDown,
         };
         Self::new(code, refusal.to_string())
     }
@@ -106,6 +110,7 @@ impl From<ChangeError> for Problem {
             ChangeError::OverAlready => {
                 Self::new(Code::InvalidRequest, "max_age_s: the session is older than that; close it instead")
             }
+            ChangeError::Busy => Self::new(Code::Conflict, error.to_string()).retry_after(CHANGES_PACE),
             ChangeError::Agent { field, error } => unfit(field, error),
         }
     }
@@ -131,4 +136,13 @@ impl From<StoreError> for Problem {
 pub(super) fn store_unavailable() -> Problem {
     Problem::new(Code::StoreUnavailable, "what happens can't be written down at present; try again in a moment")
         .retry_after(STORES_PACE)
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Expired(expired) => expired.into(),
+            LogError::Store(error) => error.into(),
+        }
+    }
 }

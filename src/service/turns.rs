@@ -27,6 +27,9 @@ use crate::{
 /// How long a call waits while another opens the user's default session: as long as an open may wait unless configured otherwise.
 const DEFAULT_SESSION_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a session may take to answer: it writes down first what it does.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A user's session for the simple door. Locked for as long as it is being opened, so that it is opened once.
 pub(super) type DefaultSession = Mutex<Option<SessionId>>;
 
@@ -57,14 +60,15 @@ impl Service {
         let also = ticket.created(Created::Turn(turn.clone()));
         let ticket = ticket.clone();
         let asking = async move {
-            let outcome = ask(&session, |reply| Command::Prompt { turn, content, span, also, reply }).await;
+            let outcome = answer(&session, |reply| Command::Prompt { turn, content, span, also, reply }).await;
             if outcome.is_err() {
                 ticket.nothing_created();
             }
             outcome.map(|turn| TurnView::of(&session, &turn))
         };
         // A task of its own: the caller may leave before the driver has said yes or no, and the ticket must learn which.
-        self.drivers.spawn(asking.in_current_span()).await.map_err(Problem::internal)?
+        let asking = self.around.tracker.spawn(asking.in_current_span());
+        Ok(in_time(asking).await?.map_err(Problem::internal)??)
     }
 
     /// The user's default session, which is opened when there is none. Of calls at the same time the first opens it and the others wait
@@ -84,13 +88,14 @@ impl Service {
             }
         };
         let alive = |id: &SessionId| {
-            let session = self.registry.find(&caller.user, id);
+            let session = self.around.registry.find(&caller.user, id);
             session.is_some_and(|session| !session.is_over())
         };
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
             return Ok(id.clone());
         }
-        let opened = self.open_handle(caller, OpenSession::default(), &Ticket::default()).await?;
+        let wish = OpenSession { default: true, ..OpenSession::default() };
+        let opened = self.open_handle(caller, wish, &Ticket::default()).await?;
         Ok(known.insert(opened.id.clone()).clone())
     }
 
@@ -99,7 +104,7 @@ impl Service {
     /// # Errors
     /// Not found, or the turn is over.
     pub async fn cancel(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
-        let view = self.turn(caller, id, turn)?;
+        let view = self.turn(caller, id, turn).await?;
         let session = self.find(caller, id)?;
         ask(&session, |reply| Command::Cancel { turn: turn.clone(), reply }).await?;
         Ok(view)
@@ -148,7 +153,20 @@ async fn ask<T>(
     session: &SessionHandle,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Problem> {
+    Ok(in_time(answer(session, command)).await??)
+}
+
+async fn answer<T>(
+    session: &SessionHandle,
+    command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
+) -> Result<T, Refusal> {
     let (reply, answer) = oneshot::channel();
     session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
-    Ok(answer.await.map_err(|_| Refusal::Ended)??)
+    answer.await.map_err(|_| Refusal::Ended)?
+}
+
+/// A session that doesn't answer waits for the store, or for its sandbox to be taken up.
+pub(super) async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, Problem> {
+    let late = |_| Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly");
+    timeout(ANSWER_PATIENCE, asking).await.map_err(late)
 }

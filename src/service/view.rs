@@ -42,6 +42,8 @@ pub struct OpenSession {
     pub queue_timeout: Option<Duration>,
     /// What becomes of the agent's requests, within the template's policy; none: that.
     pub permissions: Option<PermissionPolicy>,
+    /// It is the user's session for the simple door.
+    pub default: bool,
 }
 
 /// A request to change a session. What is none stays.

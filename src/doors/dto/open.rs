@@ -86,6 +86,7 @@ impl TryFrom<OpenSession> for view::OpenSession {
             max_age: seconds(request.max_age_s),
             queue_timeout: seconds(request.queue_timeout_s),
             permissions: request.permissions.map(Into::into),
+            default: false,
         })
     }
 }

@@ -107,7 +107,9 @@ impl Sessions {
                     ticket.answered(&answer);
                     Ok(Opened::of(answer, None))
                 }
-                Claim::Made(made) => door.opened_before(&token.0, made).map(|answer| Opened::of(answer, Some(true))),
+                Claim::Made(made) => {
+                    door.opened_before(&token.0, made).await.map(|answer| Opened::of(answer, Some(true)))
+                }
             }
         };
         open.await.into()
@@ -132,13 +134,13 @@ impl Sessions {
         /// The `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Answer<Json<SessionPage>, Plain> {
-        let list = || {
+        let list = async {
             let labels = label.0.iter().map(|label| key_and_value(label)).collect::<Result<Vec<_>, _>>()?;
             let state = state.0.map(Into::into);
-            let page = door.service.sessions(&token.0, state, &labels, limit.0, cursor.0.as_deref())?;
+            let page = door.service.sessions(&token.0, state, &labels, limit.0, cursor.0.as_deref()).await?;
             Ok(Json(page.into()))
         };
-        list().into()
+        list.await.into()
     }
 
     /// Show a session
@@ -150,7 +152,7 @@ impl Sessions {
         /// The session.
         id: Path<String>,
     ) -> Answer<Shown, Lookup> {
-        door.service.session(&token.0, &SessionId::from_client(&id.0)).map(Shown::from).into()
+        door.service.session(&token.0, &SessionId::from_client(&id.0)).await.map(Shown::from).into()
     }
 
     /// Change a session
@@ -200,14 +202,14 @@ impl Opened {
 
 impl Door {
     /// What was answered when the session was opened; as it is now, if its opener left before there was an answer.
-    fn opened_before(&self, caller: &Caller, made: Made) -> Result<idempotency::Answer, Problem> {
+    async fn opened_before(&self, caller: &Caller, made: Made) -> Result<idempotency::Answer, Problem> {
         if let Some(answer) = made.answer {
             return Ok(answer);
         }
         let Created::Session(id) = &made.created else {
             return Err(Problem::internal("an open's key was answered with something else"));
         };
-        let session = self.service.session(caller, id).map_err(|_| idempotency::gone())?;
+        let session = self.service.session(caller, id).await.map_err(|_| idempotency::gone())?;
         let answer = answer_of(session);
         made.answered(&answer);
         Ok(answer)

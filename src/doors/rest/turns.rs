@@ -103,7 +103,7 @@ impl Turns {
         let id = SessionId::from_client(&id.0);
         let start = async {
             // What isn't the caller's is not found, whatever else is wrong with the request.
-            door.service.session(&token.0, &id)?;
+            door.service.session(&token.0, &id).await?;
             let keyed = once.on(format!("POST /v1/sessions/{id}/turns"), &body);
             let prompt = body.payload.0.prompt.try_into()?;
             match (door.service.claim(&token.0, keyed).await?, wants_stream(&accept)) {
@@ -117,11 +117,11 @@ impl Turns {
                     Ok(Started::Turn(answer.body.into(), answer.location, None))
                 }
                 (Claim::Made(made), true) => {
-                    let stream = door.stream_again(&token.0, &id, &made, stop)?;
+                    let stream = door.stream_again(&token.0, &id, &made, stop).await?;
                     Ok(Started::Stream(stream, Some(true)))
                 }
                 (Claim::Made(made), false) => {
-                    let answer = door.started_before(&token.0, &id, made)?;
+                    let answer = door.started_before(&token.0, &id, made).await?;
                     Ok(Started::Turn(answer.body.into(), answer.location, Some(true)))
                 }
             }
@@ -141,7 +141,7 @@ impl Turns {
         turn: Path<String>,
     ) -> Answer<Json<Turn>, Lookup> {
         let (id, turn) = (SessionId::from_client(&id.0), TurnId::from_client(&turn.0));
-        door.service.turn(&token.0, &id, &turn).map(|turn| Json(turn.into())).into()
+        door.service.turn(&token.0, &id, &turn).await.map(|turn| Json(turn.into())).into()
     }
 
     /// Cancel a turn
@@ -191,8 +191,8 @@ impl Door {
         ticket: &Ticket,
         stop: Stop,
     ) -> Result<EventStream, Problem> {
-        let last_seq = self.service.session(caller, id)?.last_seq;
-        let reader = self.service.events(caller, id, last_seq)?;
+        let last_seq = self.service.session(caller, id).await?.last_seq;
+        let reader = self.service.events(caller, id, last_seq).await?;
         let turn = self.service.prompt(caller, id, prompt, ticket).await?;
         let scope = Scope::Turn(turn.id.clone());
         ticket.answered(&answer_of(turn));
@@ -200,27 +200,38 @@ impl Door {
     }
 
     /// Streams a turn that was started before, from its beginning.
-    fn stream_again(&self, caller: &Caller, id: &SessionId, made: &Made, stop: Stop) -> Result<EventStream, Problem> {
-        let turn = self.turn_of(caller, id, made)?;
-        let reader = self.service.events(caller, id, turn.first_seq - 1)?;
+    async fn stream_again(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        made: &Made,
+        stop: Stop,
+    ) -> Result<EventStream, Problem> {
+        let turn = self.turn_of(caller, id, made).await?;
+        let reader = self.service.events(caller, id, turn.first_seq - 1).await?;
         Ok(EventStream::start(reader, Scope::Turn(turn.id), stop, &self.config.server))
     }
 
     /// What was answered when the turn was started; as it is now, if its starter left before there was an answer.
-    fn started_before(&self, caller: &Caller, id: &SessionId, made: Made) -> Result<idempotency::Answer, Problem> {
+    async fn started_before(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        made: Made,
+    ) -> Result<idempotency::Answer, Problem> {
         if let Some(answer) = made.answer {
             return Ok(answer);
         }
-        let answer = answer_of(self.turn_of(caller, id, &made)?);
+        let answer = answer_of(self.turn_of(caller, id, &made).await?);
         made.answered(&answer);
         Ok(answer)
     }
 
-    fn turn_of(&self, caller: &Caller, id: &SessionId, made: &Made) -> Result<TurnView, Problem> {
+    async fn turn_of(&self, caller: &Caller, id: &SessionId, made: &Made) -> Result<TurnView, Problem> {
         let Created::Turn(turn) = &made.created else {
             return Err(Problem::internal("a turn's key was answered with something else"));
         };
-        self.service.turn(caller, id, turn).map_err(|_| idempotency::gone())
+        self.service.turn(caller, id, turn).await.map_err(|_| idempotency::gone())
     }
 }
 
