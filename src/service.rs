@@ -12,6 +12,7 @@ mod operate;
 mod problems;
 mod read;
 mod readiness;
+mod recover;
 mod settle;
 mod terms;
 mod turns;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub use list::PAGE_MAX;
 pub use read::{EventBatch, EventReader};
+pub use recover::Left;
 
 use crate::{
     config,

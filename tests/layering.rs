@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("bin", "supervisor"),
     ("cli", "app doors gateway identity runtime sandbox supervisor"),
-    ("app", "agent doors gateway identity limits log pool runtime sandbox service session supervisor workspace"),
+    ("app", "agent doors gateway identity limits log pool runtime sandbox service session store supervisor workspace"),
     ("doors", "service identity session::event agent::PermissionOption"),
     // An open binds the slot's socket to its user; readiness asks the engine; operators see what each sandbox does.
     (

@@ -143,6 +143,12 @@ impl Service {
         ask(&session, |reply| Command::Answer { permission: permission.clone(), option_id, reply }).await
     }
 
+    /// Notes the default session a former server opened.
+    pub(super) async fn remember_default(&self, user: &UserId, id: &SessionId) {
+        let default = Arc::clone(self.default_sessions().entry(user.clone()).or_default());
+        *default.lock().await = Some(id.clone());
+    }
+
     fn default_sessions(&self) -> MutexGuard<'_, BTreeMap<UserId, Arc<DefaultSession>>> {
         self.default_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }

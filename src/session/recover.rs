@@ -124,10 +124,9 @@ impl Alive {
         let around = around.clone();
         let tracker = around.tracker.clone();
         let task = async move {
+            // A hand-over waits for it: what is half taken up can't be left as it is.
             let taken_up = tokio::select! {
                 taken_up = taking_up => taken_up,
-                // It stays for the one that comes after us.
-                () = around.stop.hand_over.cancelled() => return,
                 () = around.stop.end.cancelled() => Err("the server is shutting down".to_owned()),
             };
             match taken_up {

@@ -34,11 +34,11 @@ pub(super) enum Then {
 }
 
 /// An answer that waits.
-pub(super) struct Answer(Box<dyn FnOnce() + Send>);
+pub(super) struct Answer(Box<dyn FnOnce() + Send + Sync>);
 
 impl Answer {
     /// The answer to whoever waits at `reply`.
-    pub(super) fn new<T: Send + 'static>(reply: oneshot::Sender<T>, answer: T) -> Self {
+    pub(super) fn new<T: Send + Sync + 'static>(reply: oneshot::Sender<T>, answer: T) -> Self {
         Self(Box::new(move || {
             let _caller_may_have_left = reply.send(answer);
         }))
@@ -112,7 +112,7 @@ impl Journal {
     }
 
     /// Answers whoever asked, once all that was noted is durable.
-    pub(super) fn answer<T: Send + 'static>(&mut self, reply: oneshot::Sender<T>, answer: T) {
+    pub(super) fn answer<T: Send + Sync + 'static>(&mut self, reply: oneshot::Sender<T>, answer: T) {
         self.next.push(Then::Answer(Answer::new(reply, answer)));
     }
 
