@@ -21,6 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tokio::{sync::oneshot, time::timeout};
 use tracing::Instrument as _;
 
 use super::Service;
@@ -31,6 +32,8 @@ use crate::{
     store::{self, AnyStore, Claimed, IdempotencyKey},
 };
 
+/// How long a failed request waits for its key to be free again.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a key is remembered.
 const KEEP: Duration = Duration::from_hours(24);
 
@@ -100,13 +103,14 @@ struct Held {
     key: IdempotencyKey,
     /// Locked for a look, never across an await.
     created: Mutex<Option<Created>>,
+    released: bool,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let created = self.created.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if created.is_none() {
-            self.store.write(vec![store::Change::Released { key: self.key.clone() }], Box::new(|| {}));
+        if created.is_none() && !self.released {
+            drop(self.release());
         }
     }
 }
@@ -129,6 +133,16 @@ impl Ticket {
         }
     }
 
+    /// The work failed. When this returns, the key can be used again, unless the work still goes on somewhere or the store is slow.
+    pub async fn failed(self) {
+        let Some(mut held) = self.0.and_then(Arc::into_inner) else { return };
+        if held.created.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return;
+        }
+        let released = held.release();
+        let _slow_store = timeout(RELEASE_PATIENCE, released).await;
+    }
+
     /// The client is being told this.
     pub fn answered(&self, answer: &Answer) {
         let Some(held) = &self.0 else { return };
@@ -140,6 +154,17 @@ impl Ticket {
 }
 
 impl Held {
+    /// Frees the key; fires when it is free.
+    fn release(&mut self) -> oneshot::Receiver<()> {
+        self.released = true;
+        let (done, released) = oneshot::channel();
+        let tell = move || {
+            let _nobody_may_wait = done.send(());
+        };
+        self.store.write(vec![store::Change::Released { key: self.key.clone() }], Box::new(tell));
+        released
+    }
+
     fn note(&self, created: Option<Created>) {
         *self.created.lock().unwrap_or_else(PoisonError::into_inner) = created;
     }
@@ -192,7 +217,7 @@ impl Service {
 async fn claim(store: AnyStore, key: IdempotencyKey, body: [u8; 32]) -> Result<Claim, Problem> {
     match store.claim(&key, body, KEEP).await? {
         Claimed::New => {
-            let held = Held { store, key, created: Mutex::default() };
+            let held = Held { store, key, created: Mutex::default(), released: false };
             Ok(Claim::Fresh(Ticket(Some(Arc::new(held)))))
         }
         Claimed::Running => {

@@ -102,11 +102,17 @@ impl Sessions {
             let keyed = once.on("POST /v1/sessions", &body);
             let request = body.payload.0.try_into()?;
             match door.service.claim(&token.0, keyed).await? {
-                Claim::Fresh(ticket) => {
-                    let answer = answer_of(door.service.open(&token.0, request, &ticket).await?);
-                    ticket.answered(&answer);
-                    Ok(Opened::of(answer, None))
-                }
+                Claim::Fresh(ticket) => match door.service.open(&token.0, request, &ticket).await {
+                    Ok(session) => {
+                        let answer = answer_of(session);
+                        ticket.answered(&answer);
+                        Ok(Opened::of(answer, None))
+                    }
+                    Err(problem) => {
+                        ticket.failed().await;
+                        Err(problem)
+                    }
+                },
                 Claim::Made(made) => {
                     door.opened_before(&token.0, made).await.map(|answer| Opened::of(answer, Some(true)))
                 }

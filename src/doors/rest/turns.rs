@@ -107,14 +107,12 @@ impl Turns {
             let keyed = once.on(format!("POST /v1/sessions/{id}/turns"), &body);
             let prompt = body.payload.0.prompt.try_into()?;
             match (door.service.claim(&token.0, keyed).await?, wants_stream(&accept)) {
-                (Claim::Fresh(ticket), true) => {
-                    let stream = door.stream_turn(&token.0, &id, prompt, &ticket, stop).await?;
-                    Ok(Started::Stream(stream, None))
-                }
-                (Claim::Fresh(ticket), false) => {
-                    let answer = answer_of(door.service.prompt(&token.0, &id, prompt, &ticket).await?);
-                    ticket.answered(&answer);
-                    Ok(Started::Turn(answer.body.into(), answer.location, None))
+                (Claim::Fresh(ticket), streamed) => {
+                    let started = door.start_turn(&token.0, &id, prompt, &ticket, streamed.then_some(stop)).await;
+                    if started.is_err() {
+                        ticket.failed().await;
+                    }
+                    started
                 }
                 (Claim::Made(made), true) => {
                     let stream = door.stream_again(&token.0, &id, &made, stop).await?;
@@ -182,6 +180,23 @@ impl Turns {
 }
 
 impl Door {
+    /// Starts a turn; with a stop it is streamed.
+    async fn start_turn(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        prompt: Prompt,
+        ticket: &Ticket,
+        streamed: Option<Stop>,
+    ) -> Result<Started, Problem> {
+        if let Some(stop) = streamed {
+            return Ok(Started::Stream(self.stream_turn(caller, id, prompt, ticket, stop).await?, None));
+        }
+        let answer = answer_of(self.service.prompt(caller, id, prompt, ticket).await?);
+        ticket.answered(&answer);
+        Ok(Started::Turn(answer.body.into(), answer.location, None))
+    }
+
     /// Starts a turn and streams it. The stream is taken first: who may have no further stream gets no turn either.
     async fn stream_turn(
         &self,
