@@ -40,7 +40,7 @@ use crate::{
     limits::Limits,
     pool::{Pools, PoolsParts},
     service::{self, Left, Service},
-    store::StoredSession,
+    store::AnyStore,
     telemetry::Metrics,
 };
 
@@ -56,6 +56,9 @@ pub enum Stop {
     /// Everything ends.
     Drain,
 }
+
+/// How long a stop waits for what is still to be written down.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the command line adds to the settings.
 #[derive(Debug, Default)]
@@ -79,6 +82,7 @@ pub struct Addresses {
 pub struct App {
     config: Arc<Config>,
     engine: Engine,
+    store: AnyStore,
     service: Arc<Service>,
     pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
@@ -118,7 +122,8 @@ impl App {
         let engine = Engine::open(&config, &metrics)?;
         let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
-        let stored: Vec<StoredSession> = Vec::new();
+        let store = engine.store(&config)?;
+        let stored = store.sessions().await.map_err(StartError::Store)?;
         let recipes = engine::identified(&*engine.runtime, engine.recipes.clone()).await;
         let mut former = engine.former(&config, &recipes, &stored).await?;
         if former.count() > 0 && !engine.has_room_to_prove() {
@@ -154,6 +159,7 @@ impl App {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
             limits: Arc::clone(&limits),
+            store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
             session: config.session.clone(),
             model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
@@ -182,7 +188,19 @@ impl App {
             metrics: engine.metrics.clone(),
             machine_bytes: facts.memory_bytes,
         });
-        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background, reload })
+        Ok(Self {
+            config,
+            engine,
+            store,
+            service,
+            pools,
+            authenticator,
+            limits,
+            addresses,
+            listeners,
+            background,
+            reload,
+        })
     }
 
     /// Where it listens: with the ports that were really taken.
@@ -265,6 +283,7 @@ impl App {
         }
         doors_stop.cancel();
         serving.wait().await;
+        self.store.close(STORE_PATIENCE).await;
         self.engine.close().await;
         info!("stopped");
         Ok(())

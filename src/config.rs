@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use engine::{Pool, Runtime, RuntimeChoice, Sandbox, State};
+pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
 pub use load::{Overrides, Sources, load};

@@ -17,7 +17,7 @@ const GROUND: [&str; 4] = ["config", "ids", "problem", "telemetry"];
 const ROOMS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("bin", "supervisor"),
-    ("cli", "app doors gateway identity runtime sandbox supervisor"),
+    ("cli", "app doors gateway identity runtime sandbox store supervisor"),
     ("app", "agent doors gateway identity limits log pool runtime sandbox service session store supervisor workspace"),
     ("doors", "service identity session::event agent::PermissionOption"),
     // An open binds the slot's socket to its user; readiness asks the engine; operators see what each sandbox does.

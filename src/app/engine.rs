@@ -23,6 +23,10 @@ use crate::{
         slot::Slots,
         verdict::{self, Expectations, Row},
     },
+    store::{
+        AnyStore,
+        sqlite::{self, Sqlite},
+    },
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -77,6 +81,16 @@ impl Engine {
         let census = Census::new(Capacity { sandboxes: config.pool.cap, memory_mib: u64::MAX });
         let metrics = metrics.clone();
         Ok(Self { runtime, starter, recipes, census, slots, reaper, workspaces, house, reaper_stop, metrics })
+    }
+
+    /// Opens what outlives the server.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub(super) fn store(&self, config: &Config) -> Result<AnyStore, StartError> {
+        let settings = sqlite::Settings { durability: config.state.durability, ..sqlite::Settings::default() };
+        let store = Sqlite::open(&self.house.dir.join(sqlite::FILE_NAME), &settings).map_err(StartError::Store)?;
+        Ok(store)
     }
 
     /// Who the engine is. What its machine has bounds all sandboxes from here on.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::store::fake::Fake;
+use crate::store::{Store as _, fake::Fake};
 
 fn log_on(store: &Arc<Fake>, max_bytes: usize) -> Arc<EventLog> {
     EventLog::new(SessionId::from_client("ses_test"), Arc::clone(store) as AnyStore, max_bytes)

@@ -46,7 +46,8 @@ impl Fake {
 
     /// What was held becomes durable, and what comes.
     pub(crate) fn release(&self) {
-        for (changes, done) in self.kept().held.take().unwrap_or_default() {
+        let held = self.kept().held.take().unwrap_or_default();
+        for (changes, done) in held {
             self.keep(changes);
             done();
         }

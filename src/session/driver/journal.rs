@@ -169,3 +169,100 @@ impl Journal {
         self.waiting.pop_front_if(|(number, _)| *number <= durable).map(|(_, then)| then)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        agent::Place,
+        ids::{SessionId, UserId},
+        log::EventLog,
+        session::status::{Identity, Preferences, Status},
+        store::{AnyStore, fake::Fake},
+    };
+
+    fn journal(store: &Arc<Fake>) -> Journal {
+        let id = SessionId::random();
+        let identity = Identity::sample(UserId::parse("alice").expect("a good id"));
+        let log = EventLog::new(id.clone(), Arc::clone(store) as AnyStore, usize::MAX);
+        let status = Status::new(Preferences::sample());
+        Journal::new(Arc::new(SessionHandle::new(id, identity, status, log, mpsc::channel(1).0)), Mark::default())
+    }
+
+    fn upto(chunk: u64) -> Mark {
+        let place = Place { chunk: chunk + 1, offset: 0 };
+        Mark { stdout: place, stderr: place, torn: false }
+    }
+
+    fn marks(store: &Fake) -> usize {
+        store.changes().iter().filter(|change| matches!(change, Change::Mark { .. })).count()
+    }
+
+    #[tokio::test]
+    async fn the_agent_is_told_nothing_and_nothing_is_forgotten_before_it_is_durable() {
+        let store = Fake::new();
+        let mut journal = journal(&store);
+        store.hold();
+        let (go, mut told) = oneshot::channel();
+        journal.event(EventType::TurnStarted, None, &json!({}));
+        journal.heard(upto(7));
+        journal.then(Then::Send(go));
+        journal.write();
+        assert!(journal.is_waiting() && journal.due().is_none());
+        assert!(told.try_recv().is_err());
+        store.release();
+        journal.moved().await;
+        assert!(matches!(journal.due(), Some(Then::Send(_))));
+        assert!(matches!(journal.due(), Some(Then::Forget(7))));
+        assert!(journal.due().is_none() && !journal.is_waiting());
+        assert_eq!(marks(&store), 1);
+    }
+
+    #[tokio::test]
+    async fn what_came_to_nothing_is_forgotten_without_a_write_but_not_before_what_came_earlier_is_durable() {
+        let store = Fake::new();
+        let mut journal = journal(&store);
+        journal.heard(upto(1));
+        journal.write();
+        assert!(matches!(journal.due(), Some(Then::Forget(1))));
+        assert_eq!(store.changes().len(), 0);
+        store.hold();
+        journal.event(EventType::MessageDelta, None, &json!({}));
+        journal.heard(upto(2));
+        journal.write();
+        journal.heard(upto(3));
+        journal.write();
+        assert!(journal.due().is_none());
+        store.release();
+        assert!(matches!(journal.due(), Some(Then::Forget(2))));
+        assert!(matches!(journal.due(), Some(Then::Forget(3))));
+    }
+
+    #[tokio::test]
+    async fn a_torn_line_is_written_down_before_it_is_forgotten() {
+        let store = Fake::new();
+        let mut journal = journal(&store);
+        journal.heard(Mark { torn: true, ..upto(4) });
+        journal.write();
+        assert_eq!(marks(&store), 1);
+        assert!(matches!(journal.due(), Some(Then::Forget(4))));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_talks_faster_than_the_store_writes_is_not_heard() {
+        let store = Fake::new();
+        let mut journal = journal(&store);
+        store.hold();
+        while journal.has_room() {
+            journal.event(EventType::MessageDelta, None, &json!({"text": "x".repeat(10_000)}));
+            journal.write();
+        }
+        assert!(journal.is_waiting());
+        store.release();
+        journal.moved().await;
+        assert!(journal.has_room());
+    }
+}
