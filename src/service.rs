@@ -4,6 +4,7 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+pub mod files;
 mod open;
 mod operate;
 mod problems;
@@ -12,6 +13,7 @@ mod readiness;
 mod settle;
 mod turns;
 pub mod view;
+pub mod workspaces;
 
 use std::{
     collections::BTreeMap,
@@ -73,6 +75,7 @@ pub struct Service {
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
+    desk: files::Desk,
     drivers: TaskTracker,
     stopping: AtomicBool,
     /// Ends every session.
@@ -102,6 +105,7 @@ impl Service {
             metrics,
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
+            desk: files::Desk::default(),
             drivers: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             stop: CancellationToken::new(),

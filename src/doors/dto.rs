@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod event;
+pub mod file;
 pub mod open;
 pub mod operator;
 pub mod permission;
@@ -11,6 +12,7 @@ pub mod prompt;
 pub mod session;
 mod text;
 pub mod turn;
+pub mod workspace;
 
 use std::time::Duration;
 

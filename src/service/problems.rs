@@ -7,7 +7,7 @@ use crate::{
     pool::{Failure, FailureKind, LeaseError, Refusal},
     problem::{Code, Problem},
     session::policy,
-    workspace::WorkspaceError,
+    workspace::{FileError, WorkspaceError},
 };
 
 /// When to ask again for what an operator has to change first.
@@ -67,6 +67,20 @@ impl From<WorkspaceError> for Problem {
             ),
             error @ WorkspaceError::Io { .. } => Self::internal(error),
         }
+    }
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        let code = match &error {
+            FileError::Invalid(_) | FileError::Outside | FileError::Special => Code::InvalidRequest,
+            FileError::NotFound => Code::NotFound,
+            FileError::Conflict(_) => Code::Conflict,
+            FileError::TooLarge(_) => Code::PayloadTooLarge,
+            FileError::Ended => return policy::Refusal::Ended.into(),
+            FileError::Io { .. } => return Self::internal(error),
+        };
+        Self::new(code, error.to_string())
     }
 }
 
