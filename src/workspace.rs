@@ -3,9 +3,24 @@
 //! A workspace is at home in `<state>/workspaces/<user>/<name>` or in exactly one slot. It goes in and comes back by one `rename(2)` on
 //! the same file system: no copy, no mount, no privilege, and at no moment two of it. Who holds one is kept in memory; where
 //! one in use belongs is written down in its slot, so that a killed server loses nothing.
+//!
+//! While a session holds it, its user reaches the files by [`LiveWorkspace`]: confined by the kernel, against an agent that may do its worst
+//! in the same folder at the same time. When the workspace moves home, that way is closed first.
+
+mod archive;
+mod fault;
+mod folder;
+mod gate;
+mod listing;
+mod path;
+mod reader;
+mod shelf;
+mod smallest;
+mod trash;
+mod upload;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, hash_map},
     fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -16,10 +31,22 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
+use self::trash::Trash;
+pub use self::{
+    archive::{ArchiveLimits, Packer, Unpacker},
+    fault::FileError,
+    folder::{Found, LiveWorkspace},
+    listing::{Entry, EntryKind, Listing},
+    path::FilePath,
+    reader::FileReader,
+    shelf::Shelved,
+    upload::{Upload, Written},
+};
 use crate::{
     ids::{UserId, WorkspaceName, hex},
-    sandbox::slot::Slot,
+    sandbox::{remove::remove_tree, slot::Slot},
 };
 
 /// Why a workspace can't be had.
@@ -43,8 +70,11 @@ pub enum WorkspaceError {
 #[derive(Debug)]
 pub struct Workspaces {
     root: PathBuf,
-    /// Homes that are held. A few lines at a time, never across an await.
-    held: Mutex<HashSet<PathBuf>>,
+    trash: Trash,
+    /// Homes that are held, and where the workspace is meanwhile. A few lines at a time, never across an await.
+    held: Mutex<HashMap<PathBuf, Option<LiveWorkspace>>>,
+    /// Moves on when a hold ends.
+    freed: watch::Sender<u64>,
 }
 
 impl Workspaces {
@@ -55,7 +85,12 @@ impl Workspaces {
     pub fn open(state_dir: &Path) -> io::Result<Arc<Self>> {
         let root = state_dir.join("workspaces");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        Ok(Arc::new(Self { root, held: Mutex::default() }))
+        Ok(Arc::new(Self {
+            root,
+            trash: Trash::open(state_dir)?,
+            held: Mutex::default(),
+            freed: watch::Sender::new(0),
+        }))
     }
 
     /// Takes hold of a workspace, whether it exists yet or not.
@@ -63,11 +98,18 @@ impl Workspaces {
     /// # Errors
     /// [`WorkspaceError::InUse`].
     pub fn hold(self: &Arc<Self>, user: &UserId, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
-        let home = self.root.join(folder_of(user)).join(name.as_str());
-        if !self.held().insert(home.clone()) {
-            return Err(WorkspaceError::InUse(name.clone()));
+        let home = self.home_of(user, name);
+        match self.held().entry(home.clone()) {
+            hash_map::Entry::Occupied(_) => return Err(WorkspaceError::InUse(name.clone())),
+            hash_map::Entry::Vacant(place) => drop(place.insert(None)),
         }
         Ok(WorkspaceHold { all: Arc::clone(self), home, keep_empty: true, stuck: AtomicBool::new(false) })
+    }
+
+    /// Wakes whoever waits for a workspace: changes whenever a hold ends.
+    #[must_use]
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
     }
 
     /// Takes the workspace of a leftover slot home. The slot's container must be gone.
@@ -86,11 +128,15 @@ impl Workspaces {
         }
         take_home(slot, &home).inspect_err(|_| {
             // Nobody gets an empty folder instead of the one that is stuck.
-            self.held().insert(home);
+            self.held().insert(home, None);
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+    fn home_of(&self, user: &UserId, name: &WorkspaceName) -> PathBuf {
+        self.root.join(folder_of(user)).join(name.as_str())
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Option<LiveWorkspace>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,27 +176,41 @@ impl WorkspaceHold {
         let failed = |step| move |source| WorkspaceError::Io { step, source };
         slot.set_belongs_to(&self.home).map_err(failed("claim"))?;
         if !self.exists() {
+            self.is_in(slot);
             return Ok(());
         }
         let inside = slot.workspace();
         let moved = match fs::rename(&self.home, &inside) {
             // The warm agent left something of its own there. It isn't the user's: out with it.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                fs::remove_dir_all(&inside).and_then(|()| fs::rename(&self.home, &inside))
+                remove_tree(&inside, &|| true).and_then(|()| fs::rename(&self.home, &inside))
             }
             other => other,
         };
         moved.map_err(|source| {
             let _home_it_is = slot.clear_belongs_to();
             WorkspaceError::Io { step: "move in", source }
-        })
+        })?;
+        self.is_in(slot);
+        Ok(())
     }
 
-    /// Moves the workspace home. The slot's container must be gone, or the agent could still write.
+    /// The workspace is in this slot: its user can reach the files there.
+    pub fn is_in(&self, slot: &Slot) {
+        let live = LiveWorkspace { dir: slot.workspace(), gate: Arc::default() };
+        self.all.held().insert(self.home.clone(), Some(live));
+    }
+
+    /// Moves the workspace home. The slot's container must be gone, or the agent could still write. Waits for the moment it takes those who
+    /// are at its files to come out.
     ///
     /// # Errors
     /// The file system says no; the workspace stays in its slot, which then isn't removed.
     pub fn move_back(&self, slot: &Slot) -> Result<(), WorkspaceError> {
+        let live = self.all.held().get(&self.home).cloned().flatten();
+        if let Some(live) = live {
+            live.gate.close();
+        }
         let told = slot.belongs_to().map_err(|source| WorkspaceError::Io { step: "move back", source })?;
         if told.is_none() {
             return Ok(());
@@ -166,6 +226,7 @@ impl Drop for WorkspaceHold {
     fn drop(&mut self) {
         if !self.stuck.load(Ordering::Relaxed) {
             self.all.held().remove(&self.home);
+            self.all.freed.send_modify(|number| *number = number.wrapping_add(1));
         }
     }
 }
