@@ -139,18 +139,19 @@ impl Agent {
         if self.mouth.updates().is_multiple_of(64) { self.look() } else { Ok(()) }
     }
 
-    /// So many updates a second: at each moment as many as are due by then, each written when it is said.
+    /// So many updates a second: at each moment as many as are due by then, each written when it is said. Time that it was held
+    /// back is not made up for.
     fn pace(&mut self, rate: u64, seconds: u64, size: usize) -> Result<(), Stop> {
-        let (begun, interval) = (Instant::now(), Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX));
+        let (begun, end) = (Instant::now(), Duration::from_secs(seconds));
         let mut said = 0;
-        while said < rate * seconds {
-            let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000).min(u128::from(rate * seconds));
-            while u128::from(said) < due {
+        while begun.elapsed() < end && said < rate * seconds {
+            let due = u64::try_from(begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
+            while said < due.min(rate * seconds) && begun.elapsed() < end {
                 self.update(size)?;
                 said += 1;
             }
             self.mouth.flush()?;
-            let next = begun + interval * u32::try_from(said + 1).unwrap_or(u32::MAX);
+            let next = begun + end.mul_f64((said + 1) as f64 / (rate * seconds) as f64);
             self.wait(next.saturating_duration_since(Instant::now()))?;
         }
         Ok(())
