@@ -32,6 +32,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("sandbox", "supervisor runtime agent gateway"),
     ("runtime", "sandbox"),
     ("agent", "sandbox::pipes"),
+    // What fuzzers throw bytes at.
+    ("fuzzing", "agent supervisor::frames"),
     ("log", "session::event store"),
     ("gateway", ""),
     ("store", ""),

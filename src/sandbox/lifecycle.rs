@@ -19,7 +19,7 @@ pub use start::{StartFailure, Starter};
 
 use super::{census::SandboxState, slot::Slot};
 use crate::{
-    agent::{Agent, AgentError, AgentEvent, EarlyEvents},
+    agent::{Agent, AgentError, AgentEvent, EarlyEvents, Said},
     gateway::Binding,
     ids::TemplateName,
     runtime::PostMortem,
@@ -84,8 +84,11 @@ impl Sandbox {
         let Some(agent) = self.agent.as_mut() else { return Ok(()) };
         loop {
             match agent.events.try_recv() {
-                Ok(AgentEvent::Gone(error)) => return Err(error),
-                Ok(said) => self.early.keep(said),
+                Ok(Said { event: Some(AgentEvent::Gone(error)), .. }) => return Err(error),
+                Ok(said) => {
+                    agent.done_with.send_replace(said.mark.forgettable());
+                    self.early.keep(said);
+                }
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return Ok(()),
                 Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {
                     return Err(AgentError::Lost("its task ended".to_owned()));

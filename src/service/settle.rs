@@ -45,7 +45,7 @@ pub(super) async fn tune(
     let (mut agent, mut early) =
         lease.take_agent().ok_or_else(|| Problem::internal("a sandbox came from stock without its agent"))?;
     if exists {
-        ask(&mut agent, &mut early, |reply| AgentCommand::OpenSession { workspace, reply }).await?;
+        agent.memory = ask(&mut agent, &mut early, |reply| AgentCommand::OpenSession { workspace, reply }).await?;
     }
     if let Some(mode) = mode.cloned() {
         let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetMode { mode, reply }).await;
@@ -70,11 +70,11 @@ fn unfit(field: &str, error: AgentError) -> Problem {
 
 /// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own. The answer is behind
 /// whatever the agent says before it, so that is taken meanwhile and kept for the session.
-async fn ask(
+async fn ask<T>(
     agent: &mut Agent,
     early: &mut EarlyEvents,
-    command: impl FnOnce(oneshot::Sender<Result<(), AgentError>>) -> AgentCommand,
-) -> Result<(), AgentError> {
+    command: impl FnOnce(oneshot::Sender<Result<T, AgentError>>) -> AgentCommand,
+) -> Result<T, AgentError> {
     let (reply, mut answer) = oneshot::channel();
     let lost = || AgentError::Lost("the agent's task ended".to_owned());
     agent.commands.send(command(reply)).await.map_err(|_| lost())?;
@@ -82,7 +82,10 @@ async fn ask(
         tokio::select! {
             biased;
             answer = &mut answer => return answer.map_err(|_| lost())?,
-            Some(said) = agent.events.recv() => early.keep(said),
+            Some(said) = agent.events.recv() => {
+                agent.done_with.send_replace(said.mark.forgettable());
+                early.keep(said);
+            }
         }
     }
 }

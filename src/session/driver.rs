@@ -30,7 +30,7 @@ use super::{
     translate,
 };
 use crate::{
-    agent::{Agent, AgentCommand, AgentError, AgentEvent, EarlyEvents},
+    agent::{Agent, AgentCommand, AgentError, AgentEvent, EarlyEvents, Said},
     gateway::Usage,
     log::EventLog,
     pool::Lease,
@@ -143,7 +143,13 @@ impl Driver {
         tokio::select! {
             Some(usage) = self.usage.recv() => { self.add_usage(&usage); None }
             said = self.agent.events.recv() => match said {
-                Some(said) => self.hear(said).await,
+                Some(Said { event, mark }) => {
+                    self.agent.done_with.send_replace(mark.forgettable());
+                    match event {
+                        Some(said) => self.hear(said).await,
+                        None => None,
+                    }
+                }
                 None => Some(End::new(EndReason::SandboxLost, "the sandbox was lost")),
             },
             Some(command) = commands.recv() => self.obey(command),
@@ -183,7 +189,7 @@ impl Driver {
 
     async fn hear(&mut self, said: AgentEvent) -> Option<End> {
         match said {
-            AgentEvent::PermissionRequested { request, tool_call, options } => {
+            AgentEvent::PermissionRequested { request, tool_call, options, agent_id: _ } => {
                 self.ask(request, tool_call, options);
                 None
             }

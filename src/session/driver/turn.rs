@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
 use super::{Driver, End, clock::Due};
@@ -57,7 +57,10 @@ impl Driver {
             turn
         };
         self.clock.turn_begins();
-        self.tell(AgentCommand::Prompt { content });
+        let (planned, _pieces) = oneshot::channel();
+        let (allow, go) = oneshot::channel();
+        let _waits_in_the_command = allow.send(());
+        self.tell(AgentCommand::Prompt { request: turn.first_seq, content, planned, go });
         turn
     }
 
