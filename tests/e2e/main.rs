@@ -7,8 +7,10 @@
 // The harness.
 mod chance;
 mod client;
+mod counter;
 mod daemon;
 mod engine;
+mod growth;
 mod house;
 mod observer;
 mod pools;
@@ -31,6 +33,7 @@ mod failing_agents;
 mod first_light;
 mod gateway;
 mod hostile_agents;
+mod hostile_output;
 mod key_hunt;
 mod limits;
 mod many_at_once;
@@ -49,6 +52,7 @@ mod process_runtime;
 mod replay;
 mod shutdown;
 mod spans;
+mod torrent;
 mod turns;
 mod walls;
 mod workspaces;
