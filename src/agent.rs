@@ -22,6 +22,7 @@ mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -120,7 +121,7 @@ fn describe_exit(exit: &AgentExit) -> String {
 }
 
 /// One of the answers a permission offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionOption {
     /// The agent's id for it.
     pub option_id: String,

@@ -4,7 +4,9 @@
 //! happens on the way, and whoever drops a sandbox, what exists of it goes to the [`end::Reaper`], which sees to it that the container is
 //! gone, then lets the owner of the workspace fetch it, then removes the folder. Used or not, no sandbox is started twice.
 
+pub mod adopt;
 pub mod end;
+mod fingerprint;
 mod health;
 pub mod prove;
 pub mod recipe;
@@ -12,6 +14,7 @@ pub mod start;
 
 use std::fmt;
 
+pub use adopt::{Adopted, Foundling};
 pub use end::{Reaper, Remains};
 pub use health::NotWell;
 pub use recipe::Recipe;
@@ -100,6 +103,11 @@ impl Sandbox {
     /// Runs when the container is gone and before its folder is removed: the moment to fetch the workspace. If it fails, the folder stays.
     pub fn when_gone(&mut self, then: impl FnOnce(&Slot) + Send + Sync + 'static) {
         self.remains.when_gone(then);
+    }
+
+    /// Lets go of it without ending it, for the next run of the server.
+    pub fn leave(self) {
+        self.remains.leave();
     }
 
     /// What the engine knows about the agent's death.

@@ -9,6 +9,7 @@ use crate::{
     agent::{Agent, AgentCommand, AgentError, EarlyEvents},
     pool::Lease,
     problem::{Code, Problem},
+    sandbox::slot::Slot,
     workspace::WorkspaceHold,
 };
 
@@ -18,20 +19,25 @@ pub(super) fn settle_in(lease: &mut Lease, hold: WorkspaceHold) -> Result<(bool,
     let exists = hold.exists();
     let hold = Arc::new(hold);
     let (gone_sender, gone) = oneshot::channel();
-    lease.when_gone({
-        let hold = Arc::clone(&hold);
-        move |slot| {
-            if let Err(problem) = hold.move_back(slot) {
-                let cause = std::error::Error::source(&problem);
-                error!(error = %problem, ?cause, slot = %slot.id(), "a workspace could not be moved home");
-                hold.keep_for_ever();
-            }
-            drop(hold);
-            let _session_may_be_over = gone_sender.send(());
-        }
-    });
+    lease.when_gone(go_home(Arc::clone(&hold), gone_sender));
     hold.move_in(lease.slot())?;
     Ok((exists, gone))
+}
+
+/// What happens to a held workspace when its sandbox is gone: it goes home, and whoever waits at `gone` learns it.
+pub(super) fn go_home(
+    hold: Arc<WorkspaceHold>,
+    gone: oneshot::Sender<()>,
+) -> impl FnOnce(&Slot) + Send + Sync + 'static {
+    move |slot| {
+        if let Err(problem) = hold.move_back(slot) {
+            let cause = std::error::Error::source(&problem);
+            error!(error = %problem, ?cause, slot = %slot.id(), "a workspace could not be moved home");
+            hold.keep_for_ever();
+        }
+        drop(hold);
+        let _session_may_be_over = gone.send(());
+    }
 }
 
 /// Makes the warm agent the user's: a session in a workspace that was moved in, the mode and the model that were asked for.
