@@ -148,6 +148,7 @@ impl App {
         let background = CancellationToken::new();
         let pools = Pools::start(PoolsParts {
             recipes,
+            former: former.warm,
             settings: config.pool.clone(),
             census: Arc::clone(&engine.census),
             starter: Arc::clone(&engine.starter),
@@ -166,9 +167,6 @@ impl App {
             state_dir: engine.house.dir.clone(),
             metrics,
         }));
-        for (foundling, ready) in former.warm {
-            pools.adopt_stock(foundling, ready);
-        }
         let left = stored.into_iter().map(|stored| {
             let foundling = leftovers::slot_of(&stored).and_then(|slot| former.leased.remove(&slot));
             Left { stored, sandbox: foundling.map(|foundling| pools.pending(foundling)) }

@@ -45,7 +45,7 @@ const ROOMS: &[(&str, &str)] = &[
 /// The ground itself, and the supervisor, which is built without it.
 const BELOW: &[(&str, &str)] = &[
     ("telemetry", "config ids problem"),
-    ("config", "ids sandbox::spec supervisor::args::RING_MIN"),
+    ("config", "ids sandbox::spec"),
     ("ids", ""),
     ("problem", ""),
     ("supervisor", ""),

@@ -135,7 +135,7 @@ impl Peer {
 
     /// Goes on with a turn that another server began: tells the agent what it may not have been told.
     pub(super) fn resume(&mut self, turn: RunningTurn) {
-        let RunningTurn { request, pieces, content, cancelling, open, answers } = turn;
+        let RunningTurn { request, pieces, content, spoken: _, cancelling, open, answers } = turn;
         let id = prompt_id(request);
         self.writer.complete(pieces, self.prompt_message(id, &content));
         self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);

@@ -109,12 +109,12 @@ impl Peer {
         peer
     }
 
-    /// Goes on with a turn that another server began. The quiet time begins anew.
-    pub(super) fn resume(&mut self, turn: RunningTurn, input_received: u64) {
-        let RunningTurn { pieces, content, cancelling, .. } = turn;
+    /// Goes on with a turn that another server began. The quiet time begins anew, if the program has said something: one that hasn't may think
+    /// as long as ever.
+    pub(super) fn resume(&mut self, turn: RunningTurn) {
+        let RunningTurn { pieces, content, spoken, cancelling, request: _, open: _, answers: _ } = turn;
         let Some(prompt) = line::prompt(&content) else { return self.refuse() };
-        let begun = input_received >= pieces.first;
-        self.turn = Turn::Open { spoke: begun.then(Instant::now), heeded: Heeded::Yes };
+        self.turn = Turn::Open { spoke: spoken.then(Instant::now), heeded: Heeded::Yes };
         self.writer.complete(pieces, prompt);
         if cancelling {
             self.cancel();

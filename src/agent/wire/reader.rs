@@ -54,6 +54,8 @@ pub(crate) struct Reader {
     newest: Option<u64>,
     /// What the supervisor keeps for the unfinished line of standard output.
     held: usize,
+    /// Most it is asked to keep for that.
+    held_max: usize,
     /// Why nothing more comes; told after what is left in the splitters.
     end: Option<AgentError>,
     /// Lines of standard error that were cut.
@@ -62,6 +64,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(super) fn new(output: mpsc::Receiver<FromAgent>, mark: Mark) -> Self {
+        Self::holding(output, mark, LINE_HELD)
+    }
+
+    /// Holds at most so much of the beginning of a line.
+    pub(super) fn holding(output: mpsc::Receiver<FromAgent>, mark: Mark, held_max: usize) -> Self {
         Self {
             output,
             stdout: Splitter::new(STDOUT_LINE_LIMIT, Overlong::Refuse),
@@ -70,6 +77,7 @@ impl Reader {
             mark,
             newest: None,
             held: 0,
+            held_max,
             end: None,
             cut: 0,
         }
@@ -106,7 +114,9 @@ impl Reader {
     /// Takes in a chunk, without what the mark covers.
     fn begin(&mut self, seq: u64, stream: Stream, bytes: Bytes) {
         let first = self.newest.replace(seq).is_none();
-        if first && (1..seq).contains(&self.mark.stdout.chunk) {
+        // Chunks begin at 1. A mark at none wants nothing in particular, unless it stands in the first line.
+        let wanted = self.mark.stdout.chunk.max(u64::from(self.mark.torn));
+        if first && (1..seq).contains(&wanted) {
             self.end = Some(AgentError::Protocol(self.describe_hole(seq)));
             return;
         }
@@ -128,7 +138,10 @@ impl Reader {
     fn describe_hole(&self, seq: u64) -> String {
         let wanted = self.mark.stdout.chunk;
         if self.mark.torn {
-            format!("it was in a line of more than {LINE_HELD} bytes when the server ended, and its beginning is gone")
+            format!(
+                "it was in a line of more than {} bytes when the server ended, and its beginning is gone",
+                self.held_max
+            )
         } else {
             format!("its output from chunk {wanted} on was wanted, but begins with chunk {seq}")
         }
@@ -181,7 +194,7 @@ impl Reader {
         let behind = Place::behind(seq);
         if self.stdout.in_line() {
             self.held += cost;
-            self.mark.torn |= self.held > LINE_HELD;
+            self.mark.torn |= self.held > self.held_max;
         } else {
             self.mark.stdout = self.mark.stdout.max(behind);
         }
