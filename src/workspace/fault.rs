@@ -4,6 +4,9 @@ use std::io;
 
 use rustix::io::Errno;
 
+/// A file where a folder should be.
+const NO_FOLDER: &str = "a part of the path is not a folder";
+
 /// Why a call on a workspace's files came to nothing. The texts are public: they hold no path of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -53,7 +56,7 @@ impl FileError {
             Some(Errno::LOOP) => Self::invalid("the links on the way lead in a circle"),
             Some(Errno::NAMETOOLONG | Errno::INVAL) => Self::invalid("path: the file system can't have such a name"),
             Some(Errno::NXIO | Errno::NODEV) => Self::Special,
-            Some(Errno::NOTDIR) => Self::Conflict("a part of the path is not a folder"),
+            Some(Errno::NOTDIR) => Self::Conflict(NO_FOLDER),
             Some(Errno::ISDIR) => Self::Conflict("there is a folder of that name"),
             Some(Errno::NOTEMPTY | Errno::EXIST) => Self::Conflict("there is something of that name"),
             Some(Errno::ACCESS | Errno::PERM) => Self::Conflict("the agent has closed it"),
@@ -63,11 +66,13 @@ impl FileError {
         }
     }
 
-    /// The same, where whatever isn't a folder on the way means that nothing is there.
+    /// The same of a look-up: where something that isn't a folder is on the way, there is nothing.
     pub(super) fn of_reading(step: &'static str, source: impl Into<io::Error>) -> Self {
-        match Self::of(step, source) {
-            Self::Conflict("a part of the path is not a folder") => Self::NotFound,
-            other => other,
-        }
+        Self::of(step, source).reading()
+    }
+
+    /// What a failed change would mean if it had been a look-up.
+    pub(super) fn reading(self) -> Self {
+        if matches!(self, Self::Conflict(NO_FOLDER)) { Self::NotFound } else { self }
     }
 }

@@ -87,7 +87,7 @@ impl LiveWorkspace {
         let Some((parent, name)) = path.split() else {
             return Err(FileError::invalid("path: the workspace itself can't be removed this way"));
         };
-        let parent = folder.open_folder(&parent).map_err(reading)?;
+        let parent = folder.open_folder(&parent).map_err(FileError::reading)?;
         let removed = match unlinkat(&parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => unlinkat(&parent, name, AtFlags::REMOVEDIR),
             other => other,
@@ -103,11 +103,6 @@ impl LiveWorkspace {
             Err(error) => Err(FileError::of_reading("remove a file", error)),
         }
     }
-}
-
-/// Where something that isn't a folder stands in the way of reading, there is nothing.
-fn reading(error: FileError) -> FileError {
-    if matches!(error, FileError::Conflict(_)) { FileError::NotFound } else { error }
 }
 
 impl Folder {

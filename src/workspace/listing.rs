@@ -58,7 +58,7 @@ impl LiveWorkspace {
     pub fn list(&self, path: &FilePath, after: Option<Vec<u8>>, limit: usize) -> Result<Listing, FileError> {
         let failed = |error: std::io::Error| FileError::of_reading("list a folder", error);
         let inside = self.enter()?;
-        let folder = inside.open_folder(path)?;
+        let folder = inside.open_folder(path).map_err(FileError::reading)?;
         let mut names = Smallest::new(after, limit);
         for (count, entry) in folder.entries().map_err(failed)?.enumerate() {
             if count % CHECK_EVERY == 0 {

@@ -30,6 +30,7 @@ mod crash;
 mod endings;
 mod engine_outage;
 mod failing_agents;
+mod files;
 mod first_light;
 mod gateway;
 mod hostile_agents;

@@ -180,7 +180,7 @@ impl Unpacker {
             // As archives were made once: a folder is a file whose name ends so.
             EntryType::Regular if name.ends_with(b"/") => self.make(folder, &path)?,
             EntryType::Regular | EntryType::Continuous => {
-                let executable = header.mode().map_err(unreadable)? & 0o100 != 0;
+                let executable = header.mode().is_ok_and(|mode| mode & 0o100 != 0);
                 return self.begin_file(folder, &path, executable, size);
             }
             EntryType::Symlink => {
