@@ -20,6 +20,9 @@ pub const BUSYBOX: &str = "greenroom/busybox:test";
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
+/// The same, and it notes each prompt that it gets in its workspace.
+pub const COUNTING: &str = r#"while IFS= read -r line; do printf '%s\n' "$line" >>/sandbox/workspace/prompts; (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
+
 /// An agent that speaks just enough ACP to become ready, and takes its time for that, but no processor's.
 pub const SLOW: &str = r#"while IFS= read -r line; do
 id=$(echo "$line" | sed 's/.*"id":\("[^"]*"\|[0-9]*\).*/\1/')
@@ -41,6 +44,8 @@ pub struct Settings {
     variables: Vec<(String, String)>,
     /// Whether to wait for `/readyz`, or for `/healthz` only.
     pub await_stock: bool,
+    /// Whether the server leaves everything to its successor when it is told to stop, instead of ending it.
+    hands_over: bool,
 }
 
 impl Settings {
@@ -54,6 +59,12 @@ impl Settings {
             .set("limits", "prompts_burst", "1000")
             .set("pool", "size", "1")
             .set("sandbox", "orphan_grace", "\"5s\"")
+    }
+
+    /// A server that leaves everything to its successor when it is told to stop.
+    pub fn hands_over(mut self) -> Self {
+        self.hands_over = true;
+        self
     }
 
     /// Beside alice and bob, this many numbered users.
@@ -105,6 +116,11 @@ impl Settings {
     /// A template `shell`: an agent that runs each prompt as a shell command.
     pub fn shell(self) -> Self {
         self.lines("shell", BUSYBOX, &["sh", "-c", SHELL])
+    }
+
+    /// A template `counting`: such an agent that notes each prompt in its workspace, in the file `prompts`.
+    pub fn counting(self) -> Self {
+        self.lines("counting", BUSYBOX, &["sh", "-c", COUNTING])
     }
 
     /// A template `shell` in the image of the real agent, which has Node as well.
