@@ -188,3 +188,25 @@ async fn an_agent_that_ended_while_there_was_no_server_is_told_truthfully() {
     assert_eq!(alice.ask(&again, "cat /sandbox/workspace/file").await.trim(), "kept");
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_cancelled_before_a_crash_is_not_heard_after_it() {
+    let mut house = House::start(settings().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let mut follower = Follower::of(&alice, &session);
+    let cancelled = start(&alice, &session, "echo begun-1; sleep 4; echo late-1").await;
+    follower.up_to("message.delta").await;
+    let path = format!("/v1/sessions/{}/turns/{cancelled}/cancel", id(&session));
+    assert_eq!(alice.post_text(&path, "").await.status, StatusCode::ACCEPTED);
+    assert_eq!(follower.turn(&cancelled).await.content["stop_reason"], "cancelled");
+    // The program is still at it; whatever it says now is nobody's answer.
+    let next = start(&alice, &session, "sleep 1; echo next-1").await;
+
+    restart(&mut house).await;
+    assert_eq!(follower.turn(&next).await.kind, "turn.ended");
+    let said = follower.read.iter().filter(|event| event.turn.as_deref() == Some(&next)).cloned().collect::<Vec<_>>();
+    assert_eq!(text(&said).trim(), "next-1");
+    assert_eq!(alice.ask(&session, "echo last-1").await.trim(), "last-1");
+    house.stop().await;
+}
