@@ -87,7 +87,7 @@ pub async fn visits(guest: Guest, stop: Arc<AtomicBool>) -> Vec<Visit> {
     while !stop.load(Ordering::Relaxed) {
         let name = format!("w{}-{}", guest.number, visits.len());
         // A few leave without closing, early enough that the server has to carry them over many restarts.
-        let stays = visits.is_empty() && guest.number % 2 == 0;
+        let stays = visits.is_empty() && guest.number.is_multiple_of(2);
         visits.push(guest.visit(name, stays, &mut chance).await);
     }
     visits
