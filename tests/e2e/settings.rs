@@ -44,8 +44,8 @@ pub struct Settings {
     variables: Vec<(String, String)>,
     /// Whether to wait for `/readyz`, or for `/healthz` only.
     pub await_stock: bool,
-    /// Whether the server leaves everything to its successor when it is told to stop, instead of ending it.
-    hands_over: bool,
+    /// Whether SIGTERM leaves sandboxes to the next server. Most tests want to see nothing left.
+    pub hands_over: bool,
 }
 
 impl Settings {
@@ -59,12 +59,6 @@ impl Settings {
             .set("limits", "prompts_burst", "1000")
             .set("pool", "size", "1")
             .set("sandbox", "orphan_grace", "\"5s\"")
-    }
-
-    /// A server that leaves everything to its successor when it is told to stop.
-    pub fn hands_over(mut self) -> Self {
-        self.hands_over = true;
-        self
     }
 
     /// Beside alice and bob, this many numbered users.
@@ -88,6 +82,11 @@ impl Settings {
             .set("limits", "prompts_per_minute", "60000")
             .set("limits", "prompts_burst", "10000")
             .set("pool", "queue", "1000")
+    }
+
+    /// A server that leaves its sandboxes to the next one when it is told to stop.
+    pub fn hands_over(self) -> Self {
+        Self { hands_over: true, ..self }
     }
 
     /// How many warm sandboxes a template has at least, and at most.

@@ -15,13 +15,6 @@ use crate::{
 /// What a client is told to wait before it comes again.
 const RETRY: Option<u64> = Some(1000);
 
-/// Ends a server and all it has, and checks that nothing is left.
-async fn drained(mut house: House) {
-    house.signal(Signal::INT);
-    assert_eq!(house.ended().await.code(), Some(0));
-    assert_eq!(house.engine().containers(&house.instance).await, []);
-}
-
 /// Tells the server to stop, and waits until it has; everything must go on without it.
 async fn handed_over(house: &mut House) {
     let before = house.engine().running(&house.instance).await;
@@ -74,7 +67,7 @@ async fn the_next_server_goes_on_with_sessions_and_stock() {
         let given = container(&alice, &next).await;
         assert!(given != own && stock.contains(&given), "{given} isn't of {stock:?}");
     }
-    drained(house).await;
+    house.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +97,7 @@ async fn a_gemini_in_stock_is_taken_over_and_so_is_one_that_waits_for_an_answer(
     assert_eq!(next["lease"]["start"], "warm", "{next}");
     assert_eq!(alice.ask(&next, "[words:warm as ever]").await, "warm as ever");
     assert_eq!(alice.ask(&session, "[words:and so am I]").await, "and so am I");
-    drained(house).await;
+    house.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +120,7 @@ async fn ctrl_c_ends_everything_and_what_has_ended_can_still_be_read() {
     assert_eq!(now(&alice, &session).await["end"]["reason"], "shutdown");
     let again = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
     assert_eq!(alice.ask(&again, "cat /sandbox/workspace/file").await.trim(), "kept");
-    drained(house).await;
+    house.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +140,7 @@ async fn stock_of_a_template_that_changed_is_replaced_and_sessions_of_it_go_on()
     let next = alice.open(json!({"template": "shell"})).await;
     assert_eq!(alice.ask(&next, "echo $RECIPE").await.trim(), "new");
     assert!(!old.contains(&container(&alice, &next).await));
-    drained(house).await;
+    house.stop().await;
 }
 
 fn changed(settings: Settings) -> Settings {
