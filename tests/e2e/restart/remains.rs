@@ -162,3 +162,27 @@ async fn sessions_whose_sandboxes_died_with_the_server_end_truthfully_and_their_
     no_orphans(&house).await;
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_its_oldest_events_says_so_after_a_restart_as_well() {
+    let mut house = House::start(settings().shell().set("session", "log_bytes", "20000")).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell"})).await;
+    let path = format!("/v1/sessions/{}", id(&session));
+    let first = start(&alice, &session, "seq 1 2000").await;
+    let ended = async || (alice.get_json(&format!("{path}/turns/{first}")).await["state"] == "ended").then_some(());
+    until("the turn has ended", Duration::from_secs(10), ended).await;
+    let page = async |after: u64| {
+        let path = format!("{path}/events?after={after}&limit=256");
+        alice.call(Method::GET, &path, &[("accept", "application/json")], Bytes::new()).await
+    };
+    let expired = page(0).await.problem(410, "EVENT_CURSOR_EXPIRED");
+    let earliest = expired["earliest_seq"].as_u64().expect("a number");
+    let before = page(earliest - 1).await.expect(StatusCode::OK);
+
+    restart(&mut house).await;
+    assert_eq!(page(0).await.problem(410, "EVENT_CURSOR_EXPIRED")["earliest_seq"], earliest);
+    assert_eq!(page(earliest - 1).await.expect(StatusCode::OK), before);
+    assert_eq!(alice.ask(&session, "echo on").await.trim(), "on");
+    house.stop().await;
+}
