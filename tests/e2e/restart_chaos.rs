@@ -4,6 +4,7 @@
 //! server, the engine and the agents say in the end. `make chaos` runs the long round; `CHAOS_SEED` chooses another run.
 
 mod account;
+mod patience;
 mod visitor;
 
 use std::{

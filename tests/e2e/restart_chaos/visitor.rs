@@ -13,18 +13,16 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, time::sleep};
 
+use super::patience::{PAUSE, get, persist, post};
 use crate::{
     chance::Chance,
-    client::{Client, Lost, Reply, id},
+    client::{Client, Lost, id},
     follower::Follower,
     permissions::WRITE,
     settings::CONTAINER,
     stream::{Event, Events},
     wait::within,
 };
-
-/// Before the next try.
-const PAUSE: Duration = Duration::from_millis(80);
 
 /// Deadline of one thing that a user wants, over however many restarts.
 const WANT: Duration = Duration::from_secs(100);
@@ -141,7 +139,7 @@ impl Guest {
         let mut lost = false;
         loop {
             self.tell(Phase::Open);
-            let Ok(reply) = self.post("/v1/sessions", headers, &body).await else {
+            let Ok(reply) = post(&self.client, "/v1/sessions", headers, &body).await else {
                 lost = true;
                 sleep(PAUSE).await;
                 continue;
@@ -151,7 +149,7 @@ impl Guest {
                 StatusCode::CONFLICT => {
                     assert!(lost, "nobody else opens this workspace: {}", reply.text());
                     let is_mine = |one: &&Value| one["workspace"] == workspace && one["state"] != "ended";
-                    let list = self.get("/v1/sessions?limit=50").await;
+                    let list = get(&self.client, "/v1/sessions?limit=50").await;
                     if let Some(found) = list["items"].as_array().expect("a list").iter().find(is_mine)
                         && !with_key
                     {
@@ -199,13 +197,13 @@ impl Guest {
             match chance.below(3) {
                 0 => {
                     let key = [("idempotency-key", marker.as_str())];
-                    let reply = self.persist(&path, &key, &body).await;
+                    let reply = persist(&self.client, &path, &key, &body).await;
                     let turn = id(&reply.expect(StatusCode::ACCEPTED)).to_owned();
                     visit.prompts.push(Prompted { marker, turn: Some(turn.clone()) });
                     return Some(turn);
                 }
                 1 => {
-                    let reply = self.post(&path, &[], &body).await;
+                    let reply = post(&self.client, &path, &[], &body).await;
                     visit.prompts.push(Prompted { marker, turn: None });
                     if let Ok(reply) = reply {
                         if reply.status == StatusCode::ACCEPTED {
@@ -252,14 +250,14 @@ impl Guest {
     async fn until_ready(&self, visit: &Visit) -> u64 {
         let path = format!("/v1/sessions/{}", id(&visit.session));
         loop {
-            let session = self.get(&path).await;
+            let session = get(&self.client, &path).await;
             match session["state"].as_str() {
                 Some("ready") => return session["last_seq"].as_u64().expect("a number"),
                 Some("waiting") => {
-                    let open = self.get(&format!("{path}/permissions")).await;
+                    let open = get(&self.client, &format!("{path}/permissions")).await;
                     for one in open["items"].as_array().expect("a list") {
                         let path = format!("{path}/permissions/{}", id(one));
-                        let _answered = self.post(&path, &[], &json!({"cancelled": true})).await;
+                        let _answered = post(&self.client, &path, &[], &json!({"cancelled": true})).await;
                     }
                 }
                 Some("running") => {}
@@ -275,7 +273,7 @@ impl Guest {
         let option = crate::permissions::option(asked, kind);
         self.tell(Phase::Permission);
         let path = format!("/v1/sessions/{}/permissions/{permission}", id(&visit.session));
-        let reply = self.persist(&path, &[], &json!({"option_id": option})).await;
+        let reply = persist(&self.client, &path, &[], &json!({"option_id": option})).await;
         match reply.status {
             StatusCode::NO_CONTENT => visit.answers.push((permission.to_owned(), option)),
             // An answer before a crash was taken and not told.
@@ -296,42 +294,5 @@ impl Guest {
             sleep(PAUSE).await;
         }
         visit.closed = true;
-    }
-
-    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Result<Reply, Lost> {
-        let headers = [&[("content-type", "application/json")], headers].concat();
-        self.client.try_call(Method::POST, path, &headers, Bytes::from(body.to_string())).await
-    }
-
-    /// Posts until there is an answer other than "later".
-    async fn persist(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
-        loop {
-            match self.post(path, headers, body).await {
-                Ok(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => {}
-                // The same key, from before the crash or not: it is being worked on.
-                Ok(reply) if !headers.is_empty() && reply.status == StatusCode::CONFLICT => {
-                    assert!(
-                        ["CONFLICT", "TURN_IN_PROGRESS"].map(Value::from).contains(&reply.json()["code"]),
-                        "{}",
-                        reply.text()
-                    );
-                }
-                Ok(reply) => return reply,
-                Err(Lost) => {}
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    /// Reads until there is an answer.
-    async fn get(&self, path: &str) -> Value {
-        loop {
-            match self.client.try_call(Method::GET, path, &[], Bytes::new()).await {
-                Ok(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => {}
-                Ok(reply) => return reply.expect(StatusCode::OK),
-                Err(Lost) => {}
-            }
-            sleep(PAUSE).await;
-        }
     }
 }
