@@ -270,16 +270,20 @@ impl App {
         if stop == Stop::HandOver {
             self.engine.leave_what_lasts();
         }
-        self.pools.close().await;
         let sessions = async {
             match stop {
+                // Sessions that are still being taken up need their pools for it.
                 Stop::HandOver => self.service.hand_over().await,
-                Stop::Drain => self.service.end_sessions().await,
+                Stop::Drain => {
+                    self.pools.close().await;
+                    self.service.end_sessions().await;
+                }
             }
         };
         if timeout(STOP_DEADLINE, sessions).await.is_err() {
             warn!("not all sessions came to a stop in time");
         }
+        self.pools.close().await;
         doors_stop.cancel();
         serving.wait().await;
         self.store.close(STORE_PATIENCE).await;
