@@ -20,6 +20,7 @@ mod stream;
 mod wait;
 
 // The promises.
+mod adoption;
 mod bad_input;
 mod callers;
 mod chat;

@@ -71,6 +71,7 @@ pub fn house_of(templates: &[&str]) -> House {
     });
     let pools = Pools::start(PoolsParts {
         recipes: templates.iter().map(|name| recipe(name)).collect(),
+        former: Vec::new(),
         settings: config::Pool { size: 0, cap: CAP, ..config::Pool::default() },
         census: Arc::clone(&census),
         starter: Arc::new(starter),
