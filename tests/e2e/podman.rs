@@ -131,7 +131,7 @@ async fn after_a_crash_of_the_server_everything_goes_on_on_podman() {
     assert!(!house.engine().running(&house.instance).await.is_empty(), "the agents outlive the server for a while");
     house.launch().await;
     house.stocked().await;
-    assert_eq!(ids(&house).await, ours);
+    until("the same ones", Duration::from_secs(10), async || (ids(&house).await == ours).then_some(())).await;
     assert_eq!(alice.ask(&session, "cat /sandbox/workspace/file").await.trim(), "survived");
     alice.close(&session).await;
     let again = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
