@@ -4,6 +4,10 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+mod change;
+pub mod files;
+pub mod idempotency;
+mod list;
 mod open;
 mod operate;
 mod problems;
@@ -11,8 +15,10 @@ mod read;
 mod readiness;
 mod recover;
 mod settle;
+mod terms;
 mod turns;
 pub mod view;
+pub mod workspaces;
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +31,8 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
-pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use list::PAGE_MAX;
+pub use read::{EventBatch, EventReader};
 pub use recover::Left;
 
 use crate::{
@@ -38,7 +45,7 @@ use crate::{
     problem::{Code, Problem},
     runtime::Runtime,
     session::{Registry, SessionHandle, Stop, Surroundings},
-    store::AnyStore,
+    store::{AnyStore, Health},
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -74,16 +81,17 @@ pub struct Service {
     workspaces: Arc<Workspaces>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
+    store: AnyStore,
     settings: config::Session,
     model_key: Option<ModelKey>,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
-    store: AnyStore,
     /// What all sessions share: where they are found, and how they are ended.
     around: Surroundings,
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
+    desk: files::Desk,
     stopping: AtomicBool,
 }
 
@@ -117,6 +125,7 @@ impl Service {
             metrics,
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
+            desk: files::Desk::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -147,6 +156,15 @@ impl Service {
             return Err(Problem::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"));
         }
         Ok(())
+    }
+
+    /// Whether something new may begin.
+    fn check_new_work(&self) -> Result<(), Problem> {
+        self.check_serving()?;
+        match &*self.store.health().borrow() {
+            Health::Well => Ok(()),
+            Health::Failing(_) => Err(problems::store_unavailable()),
+        }
     }
 
     /// What the caller is about to read must not be taken back by a crash: waits until it is written down.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use self::service::Service;
 use crate::{
-    client::id,
     house::{House, model},
     settings::{BUSYBOX, GEMINI, Settings},
     stream::{assert_gapless, text},
