@@ -40,6 +40,7 @@ use crate::{
     ids::UserId,
     limits::Limits,
     pool::{Pools, PoolsParts},
+    sandbox::census::Counts,
     service::{self, Left, Service},
     store::AnyStore,
     telemetry::Metrics,
@@ -247,18 +248,12 @@ impl App {
         info!(?stop, "stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
-        if stop == Stop::HandOver {
-            self.engine.leave_what_lasts();
-        }
-        self.pools.close().await;
-        let sessions = async {
-            match stop {
-                Stop::HandOver => self.service.hand_over().await,
-                Stop::Drain => self.service.end_sessions().await,
+        match stop {
+            Stop::HandOver => self.hand_over().await,
+            Stop::Drain => {
+                self.pools.close().await;
+                until_stopped(self.service.end_sessions()).await;
             }
-        };
-        if timeout(STOP_DEADLINE, sessions).await.is_err() {
-            warn!("not all sessions came to a stop in time");
         }
         doors_stop.cancel();
         serving.wait().await;
@@ -266,6 +261,23 @@ impl App {
         self.engine.close().await;
         info!("stopped");
         Ok(())
+    }
+
+    /// Lets go of sessions and stock without ending them. Sessions first: one that is being taken up needs its pool for that.
+    async fn hand_over(&self) {
+        let Counts { leased, ready, .. } = self.engine.census.all();
+        info!(leased, ready, "sandboxes are left to the next run of the server");
+        self.engine.leave_what_lasts();
+        self.pools.halt().await;
+        until_stopped(self.service.hand_over()).await;
+        self.pools.close().await;
+    }
+}
+
+/// The caller goes on when the deadline has passed.
+async fn until_stopped(sessions: impl Future<Output = ()>) {
+    if timeout(STOP_DEADLINE, sessions).await.is_err() {
+        warn!("not all sessions came to a stop in time");
     }
 }
 

@@ -134,7 +134,6 @@ async fn after_a_crash_of_the_server_everything_goes_on_on_podman() {
     assert_eq!(alice.ask(&session, "cat /sandbox/workspace/file").await.trim(), "survived");
     alice.close(&session).await;
     let again = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
-    assert_eq!(again["lease"]["start"], "warm", "{again}");
     assert_eq!(alice.ask(&again, "cat /sandbox/workspace/file").await.trim(), "survived");
     house.stop().await;
 }
