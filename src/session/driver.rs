@@ -184,8 +184,13 @@ impl Driver {
         stop: &Stop,
     ) -> Option<Vec<oneshot::Sender<()>>> {
         let mut said = Vec::with_capacity(SAID_AT_ONCE);
+        let mark = early.mark();
         for event in early {
             said.push(Said { event: Some(event), mark: Mark::default() });
+        }
+        // All of them are behind the last one's mark.
+        if let Some(last) = said.last_mut() {
+            last.mark = mark;
         }
         let mut step = self.hear_all(&mut said).await.into();
         let end = loop {
