@@ -1,6 +1,9 @@
 //! The real supervisor program as a plain process, small shell agents under it, and the server's end of the link.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+#[path = "link/servers.rs"]
+mod servers;
+
 use std::{
     collections::BTreeMap,
     fs,
