@@ -253,6 +253,7 @@ impl App {
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
+        serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
 

@@ -39,7 +39,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("store", ""),
     ("identity", ""),
     ("limits", ""),
-    ("workspace", "sandbox::slot"),
+    ("workspace", "sandbox::slot sandbox::remove"),
 ];
 
 /// The ground itself, and the supervisor, which is built without it.

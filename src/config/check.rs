@@ -163,7 +163,9 @@ fn sessions(config: &Config, rules: &mut Rules) {
         ("session.log_bytes", session.log_bytes),
         ("limits.sessions", limits.sessions),
         ("limits.streams", limits.streams),
+        ("limits.archive_entries", limits.archive_entries),
     ]);
+    rules.positive(&[("limits.file_bytes", limits.file_bytes), ("limits.archive_bytes", limits.archive_bytes)]);
     rules.positive(&[
         ("limits.opens_per_minute", limits.opens_per_minute),
         ("limits.opens_burst", limits.opens_burst),

@@ -111,6 +111,11 @@ impl Reader {
         }
     }
 
+    /// The next line of the chunk that is being read, if there is one. An error is left to [`Reader::next`].
+    pub(crate) fn next_at_hand(&mut self) -> Option<Heard> {
+        self.next_of_chunk().ok().flatten()
+    }
+
     /// Takes in a chunk, without what the mark covers.
     fn begin(&mut self, seq: u64, stream: Stream, bytes: Bytes) {
         let first = self.newest.replace(seq).is_none();
@@ -185,7 +190,7 @@ impl Reader {
             self.chunk = None;
             self.finish_chunk(seq, cost);
         }
-        Ok(Some(found.map_or(Heard::Nothing, |line| heard(stream, &line, &mut self.cut))))
+        Ok(Some(found.map_or(Heard::Nothing, |line| heard(stream, line, &mut self.cut))))
     }
 
     /// Moves the mark behind a chunk, as far as no unfinished line holds it. Marks never move back: a chunk that was passed over
@@ -209,17 +214,17 @@ impl Reader {
         if let Some(line) = self.stdout.finish() {
             self.mark.stdout = self.mark.stdout.max(behind);
             self.mark.torn = false;
-            return Some(heard(Stream::Stdout, &line, &mut self.cut));
+            return Some(heard(Stream::Stdout, line, &mut self.cut));
         }
         let line = self.stderr.finish()?;
         self.mark.stderr = self.mark.stderr.max(behind);
-        Some(heard(Stream::Stderr, &line, &mut self.cut))
+        Some(heard(Stream::Stderr, line, &mut self.cut))
     }
 }
 
-fn heard(stream: Stream, line: &Line, cut: &mut u64) -> Heard {
+fn heard(stream: Stream, line: Line, cut: &mut u64) -> Heard {
     match stream {
-        Stream::Stdout => Heard::Line(line.bytes.clone()),
+        Stream::Stdout => Heard::Line(line.bytes),
         Stream::Stderr => {
             *cut += u64::from(line.cut);
             let mut text = readable(&line.bytes, LOG_LINE_LIMIT);
