@@ -57,7 +57,7 @@ bench-events: chatterbox supervisor ## events a second and their latency, agent 
 soak: image test-image supervisor ## opens, prompts, aborts, kills for MINUTES=20, a census before and after; writes target/bench/soak.json
 	MINUTES=$(or $(MINUTES),20) cargo bench --locked --bench soak
 
-chaos: ## the pool's kill and fault tests alone, the long ones included
+chaos: ## the kill, cut and fault tests alone, the long ones included
 	@scripts/chaos
 
 clean-state: ## remove the state folder of a stopped `make run`, workspaces included

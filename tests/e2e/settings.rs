@@ -23,6 +23,9 @@ pub const CHATTERBOX: &str = "greenroom/chatterbox:test";
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
+/// The same, and it notes each prompt that it gets in its workspace.
+pub const COUNTING: &str = r#"while IFS= read -r line; do printf '%s\n' "$line" >>/sandbox/workspace/prompts; (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
+
 /// An agent that speaks just enough ACP to become ready, and takes its time for that, but no processor's.
 pub const SLOW: &str = r#"while IFS= read -r line; do
 id=$(echo "$line" | sed 's/.*"id":\("[^"]*"\|[0-9]*\).*/\1/')
@@ -115,6 +118,11 @@ impl Settings {
     /// A template `shell`: an agent that runs each prompt as a shell command.
     pub fn shell(self) -> Self {
         self.lines("shell", BUSYBOX, &["sh", "-c", SHELL])
+    }
+
+    /// A template `counting`: such an agent that notes each prompt in its workspace, in the file `prompts`.
+    pub fn counting(self) -> Self {
+        self.lines("counting", BUSYBOX, &["sh", "-c", COUNTING])
     }
 
     /// A template `shell` in the image of the real agent, which has Node as well.
