@@ -113,7 +113,8 @@ impl Service {
         let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
         let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
-        let binding = Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender };
+        let (user, session) = (caller.user.clone(), id.clone());
+        let binding = Binding { user, session, key, key_missing: false, usage: usage_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();
@@ -145,7 +146,6 @@ impl Service {
             named: request.workspace.is_some(),
             slot: lease.slot().id().clone(),
             memory: agent.memory.clone(),
-            own_key,
             default: request.default,
             created_at,
             lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
@@ -159,6 +159,7 @@ impl Service {
             expires_at: created_at.checked_add(max_age).unwrap_or(Timestamp::MAX),
             idle_timeout: idle,
             permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
+            own_key,
         };
         let permit = Box::new((permit, self.metrics.session()));
         let (settings, also) = (self.times(), ticket.created(Created::Session(id.clone())));

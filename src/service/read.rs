@@ -197,7 +197,7 @@ impl SessionView {
             (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
         });
         let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences)) = looked;
-        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions } = preferences;
+        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
             Stage::Turn { .. } if pending_permissions == 0 => SessionState::Running,

@@ -69,8 +69,9 @@ impl Service {
         }
         let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
         // A key of the user's own was never written down.
-        let key = self.model_key.clone().filter(|_| !identity.own_key);
-        let binding = Binding { user: identity.user.clone(), session: session.id.clone(), key, usage: usage_sender };
+        let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
+        let key = self.model_key.clone().filter(|_| !key_missing);
+        let binding = Binding { user, session: session.id.clone(), key, key_missing, usage: usage_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;

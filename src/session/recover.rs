@@ -75,7 +75,7 @@ pub fn find(
     around: &Surroundings,
 ) -> Result<Found, Unreadable> {
     let Restored { identity, mut status, mark, answers, ended_at, log_bytes: ended_bytes } = record::read(stored)?;
-    status.needs_credential = identity.own_key && ended_at.is_none();
+    status.needs_credential = status.preferences.own_key && ended_at.is_none();
     let log = EventLog::restored(stored, Arc::clone(store), log_bytes);
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
     let session = Arc::new(SessionHandle::new(stored.row.session.clone(), identity, status, log, sender));
