@@ -235,6 +235,7 @@ fn page() -> usize {
 fn key_and_value(label: &str) -> Result<(String, String), Problem> {
     let (key, value) = label
         .split_once(':')
+        .filter(|(key, _)| !key.is_empty())
         .ok_or_else(|| Problem::new(Code::InvalidRequest, "label must be written as key:value"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
