@@ -203,7 +203,7 @@ async fn workspaces_are_listed_and_removed_however_deep_they_are() {
     let mut house = House::start(Settings::new().shell().set("pool", "size", "2")).await;
     let (alice, bob) = (house.alice(), house.bob());
     let deep = alice.open(json!({"template": "shell", "workspace": "deep"})).await;
-    nest(&workspace(&house), 50_000);
+    nest(&workspace(&house), 10_000);
     let kept = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
     let listed = alice.workspaces().await;
     let seen: Vec<_> = listed.iter().map(|one| (one["name"].clone(), one["session"].clone())).collect();
