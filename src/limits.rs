@@ -90,6 +90,12 @@ impl Limits {
         self.sessions.hold(user).map_err(|state| too_many("too many sessions are open; close one first", state))
     }
 
+    /// Holds one of the user's sessions that was granted before, whatever the limit says now.
+    #[must_use]
+    pub fn keep_session(&self, user: &UserId) -> Permit {
+        self.sessions.keep(user)
+    }
+
     /// Holds one of the user's event streams until the permit is dropped.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod operate;
 mod problems;
 mod read;
 mod readiness;
+mod recover;
 mod settle;
 mod turns;
 pub mod view;
@@ -19,11 +20,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use recover::Left;
 
 use crate::{
     config,
@@ -34,10 +37,14 @@ use crate::{
     pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
-    session::{Registry, SessionHandle},
+    session::{Registry, SessionHandle, Stop, Surroundings},
+    store::AnyStore,
     telemetry::Metrics,
     workspace::Workspaces,
 };
+
+/// How long an answer waits for the store before it is refused instead.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the service works with.
 pub struct Parts {
@@ -47,6 +54,8 @@ pub struct Parts {
     pub workspaces: Arc<Workspaces>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
+    /// What outlives the server.
+    pub store: AnyStore,
     /// The engine, for readiness.
     pub runtime: Arc<dyn Runtime>,
     /// Times of sessions and turns.
@@ -69,14 +78,13 @@ pub struct Service {
     model_key: Option<ModelKey>,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
-    registry: Arc<Registry>,
+    store: AnyStore,
+    /// What all sessions share: where they are found, and how they are ended.
+    around: Surroundings,
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
-    drivers: TaskTracker,
     stopping: AtomicBool,
-    /// Ends every session.
-    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Service {
@@ -89,22 +97,27 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let around = Surroundings {
+            registry: Registry::new(session.keep_ended, Arc::clone(&store)),
+            metrics: metrics.clone(),
+            tracker: TaskTracker::new(),
+            stop: Stop::default(),
+        };
         Self {
             pools,
             workspaces,
             limits,
             runtime,
-            registry: Registry::new(session.keep_ended),
+            store,
+            around,
             settings: session,
             model_key,
             state_dir,
             metrics,
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
-            drivers: TaskTracker::new(),
             stopping: AtomicBool::new(false),
-            stop: CancellationToken::new(),
         }
     }
 
@@ -116,9 +129,17 @@ impl Service {
     /// Ends every session and waits until each is over. The caller sets the deadline.
     pub async fn end_sessions(&self) {
         self.stop_taking();
-        self.stop.cancel();
-        self.drivers.close();
-        self.drivers.wait().await;
+        self.around.stop.end.cancel();
+        self.around.tracker.close();
+        self.around.tracker.wait().await;
+    }
+
+    /// Leaves every session as it is to the next server, and waits until no driver is left. The caller sets the deadline.
+    pub async fn hand_over(&self) {
+        self.stop_taking();
+        self.around.stop.hand_over.cancel();
+        self.around.tracker.close();
+        self.around.tracker.wait().await;
     }
 
     fn check_serving(&self) -> Result<(), Problem> {
@@ -128,7 +149,12 @@ impl Service {
         Ok(())
     }
 
+    /// What the caller is about to read must not be taken back by a crash: waits until it is written down.
+    async fn settled(&self, session: &SessionHandle) -> Result<(), Problem> {
+        session.log.settled(STORE_PATIENCE).await.map_err(Problem::from)
+    }
+
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
+        self.around.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
     }
 }

@@ -78,7 +78,7 @@ impl Server {
         eprintln!("starting {} …", plan.name);
         let begun = Instant::now();
         let path = file.to_str().context("the state folder's path isn't UTF-8")?;
-        let mut program = Program::start(plan.name, program, &["serve", "--config", path], folder)?;
+        let mut program = Program::start(plan.name, program, &["serve", "--drain", "--config", path], folder)?;
         let (users, operators) = match wait_up(&mut program).await {
             Ok(addresses) => addresses,
             Err(error) => {

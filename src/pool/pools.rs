@@ -53,6 +53,8 @@ pub struct Pools {
     pub(super) starter: Arc<Starter>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) start_limit: usize,
+    /// As they were at the start: for pools of templates that are gone already.
+    settings: config::Pool,
     metrics: Metrics,
     turns: AtomicU64,
     /// A line or two at a time.
@@ -92,13 +94,24 @@ impl Pools {
         let pool =
             |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit, metrics.clone()));
         let pools = RwLock::new(recipes.into_iter().map(pool).collect());
-        let (turns, unwanted) = (AtomicU64::default(), Mutex::default());
+        let (sweep_every, turns, unwanted) = (settings.sweep, AtomicU64::default(), Mutex::default());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let pools =
-            Arc::new(Self { pools, census, starter, runtime, start_limit, metrics, turns, unwanted, tasks, stop });
+        let pools = Arc::new(Self {
+            pools,
+            census,
+            starter,
+            runtime,
+            start_limit,
+            settings,
+            metrics,
+            turns,
+            unwanted,
+            tasks,
+            stop,
+        });
         pools.tasks.spawn(warmer::run(Arc::clone(&pools)));
         pools.keep(health::run(Arc::clone(&pools)));
-        pools.keep(sweep::run(Arc::clone(&pools), settings.sweep));
+        pools.keep(sweep::run(Arc::clone(&pools), sweep_every));
         pools.keep(watch::run(Arc::clone(&pools)));
         pools
     }
@@ -233,7 +246,18 @@ impl Pools {
         }
     }
 
-    fn keep(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// The pool that sandboxes of this recipe belong to. One whose template isn't in the settings is made as one that is gone.
+    pub(super) fn pool_of(&self, recipe: &Recipe) -> Arc<Pool> {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let made = || {
+            let pool = Pool::new(recipe.clone(), &self.settings, &self.census, self.start_limit, self.metrics.clone());
+            pool.remove();
+            pool
+        };
+        Arc::clone(pools.entry(recipe.name.clone()).or_insert_with(made))
+    }
+
+    pub(super) fn keep(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {

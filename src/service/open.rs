@@ -20,11 +20,13 @@ use crate::{
     gateway::{Binding, ModelKey, USAGE_CAPACITY},
     identity::Caller,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
+    log::EventLog,
     pool::{Leased, Miss, Pool},
     problem::{Code, Problem},
     session::{
         self, Command, Opened, SessionHandle, Settings,
-        status::{ColdReason, Identity, LeaseTimes},
+        permission::within,
+        status::{ColdReason, Identity, LeaseTimes, Preferences},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
     workspace::WorkspaceHold,
@@ -102,8 +104,10 @@ impl Service {
 
         let id = SessionId::random();
         let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
-        lease.bind(Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender });
+        let binding = Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender };
+        lease.bind(binding.clone());
 
         let clock = Instant::now();
         let (exists, gone) = settle::settle_in(&mut lease, hold)?;
@@ -131,29 +135,59 @@ impl Service {
             user: caller.user.clone(),
             template: pool.name().clone(),
             workspace: name,
+            named: request.workspace.is_some(),
+            slot: lease.slot().id().clone(),
+            memory: agent.memory.clone(),
+            own_key,
+            default: request.default,
+            created_at,
+            lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
+        };
+        let template = pool.recipe().template.permissions.clone();
+        let preferences = Preferences {
+            version: 1,
             mode: request.mode,
             model: request.model,
             labels: request.labels,
-            created_at,
             expires_at: created_at.checked_add(max_age).unwrap_or(Timestamp::MAX),
             idle_timeout: idle,
-            lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
+            permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
         };
-        let settings = self.times(idle, max_age);
         let permit = Box::new((permit, self.metrics.session()));
-        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings };
-        Ok(session::spawn(opened, &self.registry, self.metrics.clone(), &self.drivers, self.stop.child_token()))
+        let (settings, also) = (self.times(), Vec::new());
+        let log = EventLog::new(id.clone(), Arc::clone(&self.store), self.settings.log_bytes);
+        let opened = Opened {
+            id,
+            identity,
+            preferences,
+            log,
+            agent,
+            early,
+            lease,
+            gone,
+            binding,
+            usage,
+            permit,
+            settings,
+            also,
+        };
+        let session = session::spawn(opened, &self.around);
+        // Nobody is told of a session that a crash could take back.
+        if let Err(problem) = self.settled(&session).await {
+            let (reply, _nobody_waits) = oneshot::channel();
+            let _over_already = session.send(Command::Close { reply }).await;
+            return Err(problem);
+        }
+        Ok(session)
     }
 
-    const fn times(&self, idle: Duration, max_age: Duration) -> Settings {
+    /// The times all drivers keep.
+    pub(super) const fn times(&self) -> Settings {
         Settings {
             first_output: self.settings.first_output_timeout,
             turn: self.settings.turn_timeout,
             cancel_grace: self.settings.cancel_grace,
             permission: self.settings.permission_timeout,
-            idle,
-            max_age,
-            log_bytes: self.settings.log_bytes,
         }
     }
 

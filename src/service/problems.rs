@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::{
     agent::AgentError,
+    log::LogError,
     pool::{Failure, FailureKind, LeaseError, Refusal},
     problem::{Code, Problem},
     session::policy,
+    store::StoreError,
     workspace::WorkspaceError,
 };
 
@@ -90,7 +92,24 @@ impl From<policy::Refusal> for Problem {
             policy::Refusal::TurnInProgress => Code::TurnInProgress,
             policy::Refusal::PermissionAnswered => Code::PermissionAnswered,
             policy::Refusal::TurnOver | policy::Refusal::NotIdle => Code::Conflict,
+            policy::Refusal::HandedOver => Code::ShuttingDown,
         };
         Self::new(code, refusal.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = "what happens can't be written down at the moment; try again shortly";
+        Self::new(Code::StoreUnavailable, detail).because(error)
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Expired(expired) => expired.into(),
+            LogError::Store(error) => error.into(),
+        }
     }
 }

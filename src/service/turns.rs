@@ -26,6 +26,9 @@ use crate::{
 /// How long a call waits while another opens the user's default session: as long as an open may wait unless configured otherwise.
 const DEFAULT_SESSION_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a session may take to answer: it writes down first what it does.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A user's session for the simple door. Locked for as long as it is being opened, so that it is opened once.
 pub(super) type DefaultSession = Mutex<Option<SessionId>>;
 
@@ -46,7 +49,7 @@ impl Service {
             turn.id = field::Empty, turn.outcome = field::Empty
         );
         let content = prompt.content.to_vec();
-        let turn = ask(&session, |reply| Command::Prompt { content, span, reply }).await?;
+        let turn = ask(&session, |reply| Command::Prompt { content, span, also: Vec::new(), reply }).await?;
         Ok(TurnView::of(&session, &turn))
     }
 
@@ -67,13 +70,13 @@ impl Service {
             }
         };
         let alive = |id: &SessionId| {
-            let session = self.registry.find(&caller.user, id);
+            let session = self.around.registry.find(&caller.user, id);
             session.is_some_and(|session| !session.is_over())
         };
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
             return Ok(id.clone());
         }
-        let opened = self.open_handle(caller, OpenSession::default()).await?;
+        let opened = self.open_handle(caller, OpenSession { default: true, ..OpenSession::default() }).await?;
         Ok(known.insert(opened.id.clone()).clone())
     }
 
@@ -82,7 +85,7 @@ impl Service {
     /// # Errors
     /// Not found, or the turn is over.
     pub async fn cancel(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
-        let view = self.turn(caller, id, turn)?;
+        let view = self.turn(caller, id, turn).await?;
         let session = self.find(caller, id)?;
         ask(&session, |reply| Command::Cancel { turn: turn.clone(), reply }).await?;
         Ok(view)
@@ -121,6 +124,12 @@ impl Service {
         ask(&session, |reply| Command::Answer { permission: permission.clone(), option_id, reply }).await
     }
 
+    /// Notes the default session a former server opened.
+    pub(super) async fn remember_default(&self, user: &UserId, id: &SessionId) {
+        let default = Arc::clone(self.default_sessions().entry(user.clone()).or_default());
+        *default.lock().await = Some(id.clone());
+    }
+
     fn default_sessions(&self) -> MutexGuard<'_, BTreeMap<UserId, Arc<DefaultSession>>> {
         self.default_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +141,15 @@ async fn ask<T>(
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Problem> {
     let (reply, answer) = oneshot::channel();
-    session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
-    Ok(answer.await.map_err(|_| Refusal::Ended)??)
+    let asking = async {
+        session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
+        answer.await.map_err(|_| Refusal::Ended)?
+    };
+    match timeout(ANSWER_PATIENCE, asking).await {
+        Ok(answer) => Ok(answer?),
+        // It waits for the store, or for a sandbox that is being taken up.
+        Err(_) => {
+            Err(Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly"))
+        }
+    }
 }

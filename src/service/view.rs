@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     agent::PermissionOption,
+    config::PermissionPolicy,
     ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
@@ -39,6 +40,10 @@ pub struct OpenSession {
     pub max_age: Option<Duration>,
     /// Instead of the configured one; never longer.
     pub queue_timeout: Option<Duration>,
+    /// What is allowed without asking; none: as the template says.
+    pub permissions: Option<PermissionPolicy>,
+    /// It is the user's session for the simple door.
+    pub default: bool,
 }
 
 /// What a session is doing.
@@ -71,6 +76,12 @@ pub struct SessionView {
     pub model: Option<String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
+    /// The policy in force: what is allowed without asking.
+    pub permissions: PermissionPolicy,
+    /// Counts the changes of what its user may change.
+    pub version: u64,
+    /// Its user's own key is not known any more, since the server was restarted.
+    pub needs_credential: bool,
     /// When it was opened.
     pub created_at: Timestamp,
     /// The last prompt, answer or end of a turn.

@@ -51,6 +51,9 @@ pub enum Refusal {
     /// Work is under way.
     #[error("the session is not idle")]
     NotIdle,
+    /// The server stops; the session goes on with the next one.
+    #[error("the server is being restarted; try again in a moment")]
+    HandedOver,
 }
 
 /// Decides.

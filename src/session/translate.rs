@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     agent::{AgentError, AgentEvent, PermissionOption},
+    ids::PermissionId,
     problem::Code,
 };
 
@@ -43,6 +44,12 @@ pub fn options(options: &[PermissionOption]) -> Value {
         .iter()
         .map(|option| json!({"option_id": option.option_id, "name": option.name, "kind": option.kind}))
         .collect()
+}
+
+/// A permission's answer.
+pub fn resolved(id: &PermissionId, option_id: Option<&str>, by: &str) -> Value {
+    let outcome = if option_id.is_some() { "selected" } else { "cancelled" };
+    json!({"permission_id": id, "outcome": outcome, "option_id": option_id, "by": by})
 }
 
 pub fn tokens(tokens: Tokens) -> Value {

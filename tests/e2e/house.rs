@@ -124,6 +124,7 @@ impl House {
         let server = greenroom()
             .args(["serve", "--config"])
             .arg(self.settings_file())
+            .args((!self.settings.hands_over).then_some("--drain"))
             .envs(self.settings.variables().iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)
@@ -167,9 +168,10 @@ impl House {
         self.server.as_mut().is_some_and(|server| server.try_wait().expect("the child can be asked").is_none())
     }
 
-    /// Stops the server in order; it must leave no container and no complaint.
+    /// Stops the server in order, and for good; it must leave no container and no complaint.
     pub async fn stop(mut self) {
-        self.terminate();
+        // Ends everything, whatever SIGTERM would do.
+        self.signal(rustix::process::Signal::INT);
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{status:?}\n{}", self.log_end());
         if let Some(engine) = &self.engine {

@@ -21,6 +21,7 @@ use greenroom::{
         slot::Slots,
     },
     service::{Parts, Service},
+    store::sqlite::{self, Sqlite},
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -54,7 +55,7 @@ pub fn house() -> House {
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let state = config::State { dir: folder.path().to_owned() };
+    let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
     let runtime: Arc<dyn Runtime> = Arc::new(Process::new());
     let census = Census::new(Capacity { sandboxes: CAP, memory_mib: u64::MAX });
@@ -81,6 +82,8 @@ pub fn house_of(templates: &[&str]) -> House {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
         limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        store: Sqlite::open(&state.dir.join(sqlite::FILE_NAME), &sqlite::Settings::default())
+            .expect("the folder is writable"),
         runtime,
         session: config::Session::default(),
         model_key: None,

@@ -14,19 +14,23 @@ use agent_client_protocol_schema::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
-    call::Calls,
+    call::call_id,
     message::{self, Message},
 };
 use crate::{
     agent::{
-        AgentError, BootError, BootPlan, BootTimes,
+        AgentError, BootError, BootPlan, BootTimes, Mark,
         framing::readable,
-        wire::{Heard, Reader, Writer},
+        wire::{self, Heard, Reader, Writer},
     },
+    sandbox::pipes::AgentPipes,
     telemetry::{SkippedLines, labels::Phase},
 };
 
@@ -40,7 +44,7 @@ const WORDS_LIMIT: usize = 512;
 pub(super) struct Boot<'plan> {
     reader: Reader,
     writer: Writer,
-    calls: Calls,
+    done_with: watch::Sender<u64>,
     plan: &'plan BootPlan,
     /// The last line it wrote for people.
     last_words: String,
@@ -54,19 +58,18 @@ pub(super) struct Booted {
     pub(super) reader: Reader,
     /// Its input.
     pub(super) writer: Writer,
-    /// The numbers of our requests go on from here.
-    pub(super) calls: Calls,
+    /// Where it is said how much of the output is done with.
+    pub(super) done_with: watch::Sender<u64>,
     /// The id of its session.
     pub(super) session: String,
     /// How long it took.
     pub(super) times: BootTimes,
-    /// Where its lines that are no message go on being counted.
-    pub(super) skipped: SkippedLines,
 }
 
 impl<'plan> Boot<'plan> {
-    pub(super) fn new(reader: Reader, writer: Writer, plan: &'plan BootPlan, skipped: SkippedLines) -> Self {
-        Self { reader, writer, calls: Calls::default(), plan, last_words: String::new(), skipped }
+    pub(super) fn new(pipes: AgentPipes, plan: &'plan BootPlan, skipped: SkippedLines) -> Self {
+        let (reader, writer, done_with) = wire::open(pipes, Mark::default(), 0);
+        Self { reader, writer, done_with, plan, last_words: String::new(), skipped }
     }
 
     /// Shakes hands.
@@ -76,8 +79,8 @@ impl<'plan> Boot<'plan> {
     pub(super) async fn run(mut self) -> Result<Booted, BootError> {
         match self.shake_hands().await {
             Ok((session, times)) => {
-                let Self { reader, writer, calls, skipped, .. } = self;
-                Ok(Booted { reader, writer, calls, session, times, skipped })
+                let Self { reader, writer, done_with, .. } = self;
+                Ok(Booted { reader, writer, done_with, session, times })
             }
             Err(error) => {
                 if !self.last_words.is_empty() {
@@ -139,12 +142,15 @@ impl<'plan> Boot<'plan> {
     /// One request and its answer, within the deadline.
     async fn call(&mut self, call: &'static str, params: &impl Serialize) -> Result<Value, AgentError> {
         let deadline = self.plan.answer_deadline;
-        let id = self.calls.number();
+        let id = call_id(self.writer.next_piece());
         self.writer.push(message::request(id, call, params));
         within(deadline, call, async {
             loop {
                 self.writer.write_all().await;
-                match self.reader.next().await? {
+                let heard = self.reader.next().await?;
+                // Nobody will ask again what was said here.
+                self.done_with.send_replace(self.reader.mark().forgettable());
+                match heard {
                     Heard::Line(line) => match Message::parse(&line) {
                         Message::Answer { id: answered, result } if answered == Some(id) => {
                             return result.map_err(|message| AgentError::Refused { call, message });
@@ -157,6 +163,7 @@ impl<'plan> Boot<'plan> {
                         Message::Answer { .. } | Message::Notification { .. } => {}
                     },
                     Heard::Log(text) => self.note(readable(text.as_bytes(), WORDS_LIMIT)),
+                    Heard::Nothing => {}
                 }
             }
         })

@@ -17,17 +17,19 @@ use std::time::Duration;
 use agent_client_protocol_schema::v1::{
     AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, NewSessionRequest, SetSessionModeRequest,
 };
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tracing::{debug, warn};
 
 use super::{
-    boot::{Booted, session_id},
-    call::{Asker, Calls, Reply},
+    boot::session_id,
+    call::{Asker, Calls, Reply, call_id, prompt_id},
+    memory::Memory,
     message::{self, Message},
     permission::{self, Permissions},
     probe::{self, Complaints},
@@ -35,7 +37,7 @@ use super::{
 };
 use crate::{
     agent::{
-        AgentCommand, AgentError, AgentEvent,
+        AgentCommand, AgentError, AgentEvent, Pieces, RunningTurn,
         framing::{LOG_LINE_LIMIT, readable},
         outbox::Outbox,
         wire::{Heard, Reader, Writer},
@@ -54,9 +56,14 @@ const ANSWER_BACKLOG: usize = 256;
 const CALL_LIMIT: usize = 16;
 
 /// Where the turn is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Turn {
     Idle,
+    /// Its prompt may not be written yet.
+    Planned {
+        id: u64,
+        go: oneshot::Receiver<()>,
+    },
     Running,
     Cancelling,
 }
@@ -74,6 +81,18 @@ struct Oddities {
     refused_requests: u64,
 }
 
+/// What a peer is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) commands: mpsc::Receiver<AgentCommand>,
+    pub(super) outbox: Outbox,
+    pub(super) memory: Memory,
+    pub(super) answer_deadline: Duration,
+    pub(super) skipped: SkippedLines,
+}
+
 /// The owner of a running agent.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -85,8 +104,7 @@ pub(super) struct Peer {
     calls: Calls,
     permissions: Permissions,
     turn: Turn,
-    session: String,
-    former: Vec<String>,
+    memory: Memory,
     answer_deadline: Duration,
     complaints: Complaints,
     odd: Oddities,
@@ -94,26 +112,40 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
-        booted: Booted,
-        commands: mpsc::Receiver<AgentCommand>,
-        events: mpsc::Sender<AgentEvent>,
-        answer_deadline: Duration,
-    ) -> Self {
-        Self {
-            reader: booted.reader,
-            writer: booted.writer,
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { reader, writer, commands, outbox, memory, answer_deadline, skipped } = parts;
+        let mut peer = Self {
+            reader,
+            writer,
             commands,
-            outbox: Outbox::new(events),
-            calls: booted.calls,
+            outbox,
+            calls: Calls::default(),
             permissions: Permissions::default(),
             turn: Turn::Idle,
-            session: booted.session,
-            former: Vec::new(),
+            memory,
             answer_deadline,
             complaints: Complaints::default(),
             odd: Oddities::default(),
-            skipped: booted.skipped,
+            skipped,
+        };
+        // What was read during the boot.
+        peer.outbox.reach(peer.reader.mark());
+        peer
+    }
+
+    /// Goes on with a turn that another server began: tells the agent what it may not have been told.
+    pub(super) fn resume(&mut self, turn: RunningTurn) {
+        let RunningTurn { request, pieces, content, cancelling, open, answers } = turn;
+        let id = prompt_id(request);
+        self.writer.complete(pieces, self.prompt_message(id, &content));
+        self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);
+        self.permissions = Permissions::resumed(open);
+        for (agent_id, option_id) in answers {
+            self.writer.push(permission::answer(&agent_id, option_id));
+        }
+        self.turn = Turn::Running;
+        if cancelling {
+            self.cancel();
         }
     }
 
@@ -137,9 +169,13 @@ impl Peer {
                 () = self.writer.write_one(), if !self.writer.is_empty() => {}
                 command = self.commands.recv(), if self.takes_commands() => self.obey(command?),
                 heard = self.reader.next(), if self.outbox.is_empty() && self.writer.len() < ANSWER_BACKLOG => match heard {
-                    Ok(heard) => self.hear(heard),
+                    Ok(heard) => {
+                        self.hear(heard);
+                        self.outbox.reach(self.reader.mark());
+                    }
                     Err(end) => return Some(end),
                 },
+                allowed = may_go(&mut self.turn) => self.begin_turn(allowed),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.calls.expire(Instant::now());
                 }
@@ -148,21 +184,24 @@ impl Peer {
     }
 
     fn takes_commands(&self) -> bool {
-        self.writer.len() < COMMAND_BACKLOG && self.calls.len() < CALL_LIMIT && !self.calls.opening_session()
+        !matches!(self.turn, Turn::Planned { .. })
+            && self.writer.len() < COMMAND_BACKLOG
+            && self.calls.len() < CALL_LIMIT
+            && !self.calls.opening_session()
     }
 
     fn obey(&mut self, command: AgentCommand) {
         match command {
             AgentCommand::OpenSession { workspace, reply } => self.open_session(&workspace, reply),
             AgentCommand::SetMode { mode, reply } => {
-                let params = SetSessionModeRequest::new(self.session.clone(), mode);
+                let params = SetSessionModeRequest::new(self.memory.session.clone(), mode);
                 self.set(AGENT_METHOD_NAMES.session_set_mode, &params, reply);
             }
             AgentCommand::SetModel { model, reply } => {
-                let params = json!({ "sessionId": self.session, "modelId": model });
+                let params = json!({ "sessionId": self.memory.session, "modelId": model });
                 self.set(SESSION_SET_MODEL, &params, reply);
             }
-            AgentCommand::Prompt { content } => self.prompt(&content),
+            AgentCommand::Prompt { request, content, planned, go } => self.plan(request, &content, planned, go),
             AgentCommand::Cancel => self.cancel(),
             AgentCommand::Probe { deadline, reply } => {
                 self.ask(probe::PING, &json!({}), Asker::Probe(reply), Some(deadline));
@@ -176,8 +215,8 @@ impl Peer {
         }
     }
 
-    fn open_session(&mut self, workspace: &str, reply: Reply) {
-        if self.turn != Turn::Idle {
+    fn open_session(&mut self, workspace: &str, reply: Reply<Value>) {
+        if !matches!(self.turn, Turn::Idle) {
             let error = AgentError::Protocol("a turn is running".to_owned());
             // The driver may have gone meanwhile.
             drop(reply.send(Err(error)));
@@ -191,22 +230,41 @@ impl Peer {
         self.ask(call, params, Asker::Setting { call, reply }, Some(self.answer_deadline));
     }
 
-    fn prompt(&mut self, content: &[Value]) {
-        if self.turn != Turn::Idle {
+    fn plan(&mut self, request: u64, content: &[Value], planned: oneshot::Sender<Pieces>, go: oneshot::Receiver<()>) {
+        if !matches!(self.turn, Turn::Idle) {
             warn!("a prompt was dropped: a turn is running");
             return;
         }
-        self.turn = Turn::Running;
-        let params = json!({ "sessionId": self.session, "prompt": content });
-        self.ask(AGENT_METHOD_NAMES.session_prompt, &params, Asker::Turn, None);
+        let id = prompt_id(request);
+        let pieces = self.writer.plan(self.prompt_message(id, content));
+        self.turn = Turn::Planned { id, go };
+        // A driver that has gone meanwhile will not say go either.
+        let _gone = planned.send(pieces);
+    }
+
+    fn begin_turn(&mut self, allowed: Allowed) {
+        let Allowed { id, go } = allowed;
+        if go {
+            self.turn = Turn::Running;
+            self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);
+            self.writer.go();
+        } else {
+            self.turn = Turn::Idle;
+            self.writer.take_back();
+        }
+    }
+
+    fn prompt_message(&self, id: u64, content: &[Value]) -> Bytes {
+        let params = json!({ "sessionId": self.memory.session, "prompt": content });
+        message::request(id, AGENT_METHOD_NAMES.session_prompt, &params)
     }
 
     fn cancel(&mut self) {
-        if self.turn != Turn::Running {
+        if !matches!(self.turn, Turn::Running) {
             return;
         }
         self.turn = Turn::Cancelling;
-        let params = CancelNotification::new(self.session.clone());
+        let params = CancelNotification::new(self.memory.session.clone());
         self.writer.push(message::notification(AGENT_METHOD_NAMES.session_cancel, &params));
         self.cancel_permissions();
     }
@@ -218,13 +276,15 @@ impl Peer {
     }
 
     fn ask(&mut self, call: &'static str, params: &impl Serialize, asker: Asker, allowed: Option<Duration>) {
-        let id = self.calls.open(call, asker, allowed);
+        let id = call_id(self.writer.next_piece());
+        self.calls.open(id, call, asker, allowed);
         self.writer.push(message::request(id, call, params));
     }
 
     fn hear(&mut self, heard: Heard) {
         let line = match heard {
             Heard::Line(line) => line,
+            Heard::Nothing => return,
             Heard::Log(text) if self.complaints.take(&text) => return,
             Heard::Log(text) => return self.outbox.push(AgentEvent::Log { stream: Stream::Stderr, text }),
         };
@@ -259,9 +319,10 @@ impl Peer {
         }
     }
 
-    fn change_session(&mut self, session: String) {
-        self.former.push(std::mem::replace(&mut self.session, session));
+    fn change_session(&mut self, session: String) -> Value {
+        self.memory.change(session);
         self.cancel_permissions();
+        self.memory.value()
     }
 
     fn turn_over(&mut self, result: Result<Value, String>) {
@@ -281,12 +342,13 @@ impl Peer {
             self.odd.refused_requests += 1;
             return self.writer.push(message::refusal(&id, method));
         }
-        if self.turn == Turn::Cancelling || self.is_stale(&params) {
+        if matches!(self.turn, Turn::Cancelling) || self.is_stale(&params) {
             return self.writer.push(permission::cancelled(&id));
         }
-        match self.permissions.open(id) {
+        match self.permissions.open(id.clone()) {
             Ok(request) => self.outbox.push(AgentEvent::PermissionRequested {
                 request,
+                agent_id: id,
                 options: update::permission_options(&params),
                 tool_call: update::fields(taken(&mut params, "toolCall")),
             }),
@@ -306,7 +368,21 @@ impl Peer {
 
     /// Whether this is about a session that was left.
     fn is_stale(&self, params: &Value) -> bool {
-        params["sessionId"].as_str().is_some_and(|session| self.former.iter().any(|former| former == session))
+        params["sessionId"].as_str().is_some_and(|session| self.memory.is_former(session))
+    }
+}
+
+/// Whether a planned prompt may be written.
+struct Allowed {
+    id: u64,
+    go: bool,
+}
+
+/// Waits for the driver's word on a planned prompt; for ever if there is none. Dropping the future loses nothing.
+async fn may_go(turn: &mut Turn) -> Allowed {
+    match turn {
+        Turn::Planned { id, go } => Allowed { id: *id, go: go.await.is_ok() },
+        Turn::Idle | Turn::Running | Turn::Cancelling => std::future::pending().await,
     }
 }
 

@@ -12,9 +12,12 @@ use serde_json::{Value, json};
 
 use super::Acp;
 use crate::agent::{
-    Agent, AgentCommand, AgentProtocol,
-    fake::{Fake, fake, plan},
+    Agent, AgentProtocol,
+    fake::{self, Fake, fake, plan},
 };
+
+/// The driver's number of prompts here.
+const REQUEST: u64 = 7;
 
 /// Answers the next message, which must be this call; its params.
 async fn answer(fake: &mut Fake, method: &str, result: Value) -> Value {
@@ -50,7 +53,7 @@ fn text(text: &str) -> Value {
 
 /// Starts a turn; the id of the agent's `session/prompt`.
 async fn prompt(fake: &mut Fake, agent: &Agent) -> Value {
-    agent.commands.send(AgentCommand::Prompt { content: vec![text("hello")] }).await.expect("the task lives");
+    agent.commands.send(fake::prompt(REQUEST, vec![text("hello")])).await.expect("the task lives");
     let call = fake.message().await;
     assert_eq!(call["method"], "session/prompt");
     assert_eq!(call["params"], json!({"sessionId": "one", "prompt": [{"type": "text", "text": "hello"}]}));

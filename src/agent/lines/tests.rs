@@ -11,7 +11,7 @@ use super::Lines;
 use crate::{
     agent::{
         Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol, BootError,
-        fake::{Fake, fake, plan},
+        fake::{self, Fake, fake, plan},
     },
     sandbox::pipes::Stream,
 };
@@ -27,7 +27,7 @@ async fn booted() -> (Fake, Agent) {
 
 async fn prompt(agent: &Agent, text: &str) {
     let content = vec![json!({"type": "text", "text": text})];
-    agent.commands.send(AgentCommand::Prompt { content }).await.expect("the task lives");
+    agent.commands.send(fake::prompt(1, content)).await.expect("the task lives");
 }
 
 async fn cancel(agent: &Agent) {
@@ -173,11 +173,7 @@ async fn a_program_that_exits_in_its_turn_is_gone_after_its_last_words() {
 #[tokio::test(start_paused = true)]
 async fn what_a_program_cannot_do_is_said() {
     let (_fake, mut agent) = booted().await;
-    agent
-        .commands
-        .send(AgentCommand::Prompt { content: vec![json!({"type": "image"})] })
-        .await
-        .expect("the task lives");
+    agent.commands.send(fake::prompt(1, vec![json!({"type": "image"})])).await.expect("the task lives");
     assert!(matches!(agent.event().await, AgentEvent::TurnFailed(AgentError::Refused { call: "prompt", .. })));
     let (reply, done) = oneshot::channel();
     agent.commands.send(AgentCommand::SetMode { mode: "plan".to_owned(), reply }).await.expect("the task lives");

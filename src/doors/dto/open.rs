@@ -74,6 +74,8 @@ impl TryFrom<OpenSession> for view::OpenSession {
     fn try_from(request: OpenSession) -> Result<Self, Problem> {
         let seconds = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
         Ok(Self {
+            permissions: None,
+            default: false,
             template: checked("template", request.template, TemplateName::parse)?,
             workspace: checked("workspace", request.workspace, WorkspaceName::parse)?,
             api_key: request.credential.map(|credential| api_key(credential.api_key)).transpose()?,

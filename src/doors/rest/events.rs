@@ -105,7 +105,7 @@ impl Events {
                 let write_stall = door.config.server.write_stall;
                 return Ok(Read::Events(Content::Page(Page { batch, after, write_stall })));
             }
-            let reader = door.service.events(&token.0, &id, after)?;
+            let reader = door.service.events(&token.0, &id, after).await?;
             let scope = Scope::Session(stop.0.map(|stopping| stopping.0));
             let stream = EventStream::start(reader, scope, &door.config.server);
             Ok(Read::Events(Content::Stream(stream)))

@@ -105,7 +105,8 @@ impl Sessions {
         /// The session.
         id: Path<String>,
     ) -> Answer<Json<Session>, Lookup> {
-        door.service.session(&token.0, &SessionId::from_client(&id.0)).map(|session| Json(session.into())).into()
+        let session = door.service.session(&token.0, &SessionId::from_client(&id.0)).await;
+        session.map(|session| Json(session.into())).into()
     }
 
     /// Close a session

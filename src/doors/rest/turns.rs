@@ -108,7 +108,7 @@ impl Turns {
         turn: Path<String>,
     ) -> Answer<Json<Turn>, Lookup> {
         let (id, turn) = (SessionId::from_client(&id.0), TurnId::from_client(&turn.0));
-        door.service.turn(&token.0, &id, &turn).map(|turn| Json(turn.into())).into()
+        door.service.turn(&token.0, &id, &turn).await.map(|turn| Json(turn.into())).into()
     }
 
     /// Cancel a turn
@@ -145,8 +145,8 @@ impl Turns {
 impl Door {
     /// Starts a turn and streams it. The stream is taken first: who may have no further stream gets no turn either.
     async fn stream_turn(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<EventStream, Problem> {
-        let last_seq = self.service.session(caller, id)?.last_seq;
-        let reader = self.service.events(caller, id, last_seq)?;
+        let last_seq = self.service.session(caller, id).await?.last_seq;
+        let reader = self.service.events(caller, id, last_seq).await?;
         let turn = self.service.prompt(caller, id, prompt).await?;
         Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server))
     }

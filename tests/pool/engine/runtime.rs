@@ -82,7 +82,7 @@ impl Runtime for FakeRuntime {
         RuntimeKind::Docker
     }
 
-    fn workspace_inside(&self, _spec: &SandboxSpec) -> String {
+    fn workspace_inside(&self, _box_dir: &std::path::Path) -> String {
         "/sandbox/workspace".to_owned()
     }
 
