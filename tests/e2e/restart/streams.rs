@@ -55,7 +55,7 @@ async fn a_turn_streams_on_over_two_crashes_and_nothing_of_it_is_lost_or_repeate
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_agent_says_while_there_is_no_server_waits_for_the_next_one() {
     // More is said than the supervisor keeps: the agent has to wait, too.
-    let mut house = House::start(settings().shell().stock("shell", 2, 2).set("sandbox", "ring_bytes", "65536")).await;
+    let mut house = House::start(settings().shell().stock("shell", 2, 2).set("sandbox", "ring_bytes", "131072")).await;
     let alice = house.alice();
     let (much, little) =
         (alice.open(json!({"template": "shell"})).await, alice.open(json!({"template": "shell"})).await);
