@@ -4,6 +4,9 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+mod change;
+pub mod idempotency;
+mod list;
 mod open;
 mod operate;
 mod problems;
@@ -11,6 +14,7 @@ mod read;
 mod readiness;
 mod recover;
 mod settle;
+mod terms;
 mod turns;
 pub mod view;
 
@@ -25,7 +29,8 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
-pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use list::PAGE_MAX;
+pub use read::{EventBatch, EventReader};
 pub use recover::Left;
 
 use crate::{
@@ -38,7 +43,7 @@ use crate::{
     problem::{Code, Problem},
     runtime::Runtime,
     session::{Registry, SessionHandle, Stop, Surroundings},
-    store::AnyStore,
+    store::{AnyStore, Health},
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -74,11 +79,11 @@ pub struct Service {
     workspaces: Arc<Workspaces>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
+    store: AnyStore,
     settings: config::Session,
     model_key: Option<ModelKey>,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
-    store: AnyStore,
     /// What all sessions share: where they are found, and how they are ended.
     around: Surroundings,
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
@@ -147,6 +152,15 @@ impl Service {
             return Err(Problem::new(Code::ShuttingDown, "the server is shutting down; try again in a moment"));
         }
         Ok(())
+    }
+
+    /// Whether something new may begin.
+    fn check_new_work(&self) -> Result<(), Problem> {
+        self.check_serving()?;
+        match &*self.store.health().borrow() {
+            Health::Well => Ok(()),
+            Health::Failing(_) => Err(problems::store_unavailable()),
+        }
     }
 
     /// What the caller is about to read must not be taken back by a crash: waits until it is written down.

@@ -23,9 +23,8 @@ const ROOMS: &[(&str, &str)] = &[
     // An open binds the slot's socket to its user; readiness asks the engine; operators see what each sandbox does.
     (
         "service",
-        "session identity limits pool workspace log agent runtime::Runtime \
-         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts \
-         store::StoredSession",
+        "session identity limits pool workspace log store agent runtime::Runtime \
+         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts",
     ),
     ("session", "pool log agent workspace gateway sandbox store"),
     ("pool", "sandbox runtime agent gateway"),

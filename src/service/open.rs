@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, field, info, info_span};
 
 use super::{
-    Service, settle,
+    Service,
+    idempotency::{Created, Ticket},
+    settle, terms,
     view::{OpenSession, SessionView},
 };
 use crate::{
@@ -34,38 +36,34 @@ use crate::{
 
 /// The template an open gets that names none, if there are several.
 const DEFAULT_TEMPLATE: &str = "gemini";
-const LABELS_MAX: usize = 16;
-/// The longest key or value of a label, in characters.
-const LABEL_LENGTH_MAX: usize = 64;
 /// By how much the configured age of a session may be shortened.
 const AGE_SPREAD: f64 = 0.1;
-/// Shortest idle time and age a session may ask for.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Opens a session: limits, then a sandbox from stock, then the user's key, workspace and settings bound to it.
     ///
     /// # Errors
     /// The problem tells which limit, name or part stood in the way.
-    pub async fn open(&self, caller: &Caller, request: OpenSession) -> Result<SessionView, Problem> {
-        self.open_handle(caller, request).await.map(|session| SessionView::of(&session))
+    pub async fn open(&self, caller: &Caller, request: OpenSession, ticket: &Ticket) -> Result<SessionView, Problem> {
+        self.open_handle(caller, request, ticket).await.map(|session| SessionView::of(&session))
     }
 
     pub(super) async fn open_handle(
         &self,
         caller: &Caller,
         request: OpenSession,
+        ticket: &Ticket,
     ) -> Result<Arc<SessionHandle>, Problem> {
-        self.check_serving()?;
+        self.check_new_work()?;
         self.limits.check_open(&caller.user)?;
-        check(&request)?;
+        terms::check(&request.labels, request.idle_timeout, request.max_age)?;
         let pool = self.pool(request.template.as_ref())?;
         let span = info_span!(
             "session.open", template = %pool.name(), session.id = field::Empty, lease.start = field::Empty,
             lease.wait_ms = field::Empty, otel.status_code = field::Empty
         );
         let begun = Instant::now();
-        let outcome = self.open_in(caller, request, &pool, begun).instrument(span.clone()).await;
+        let outcome = self.open_in(caller, request, ticket, &pool, begun).instrument(span.clone()).await;
         match &outcome {
             Ok(session) => {
                 let lease = &session.identity.lease;
@@ -89,6 +87,7 @@ impl Service {
         &self,
         caller: &Caller,
         request: OpenSession,
+        ticket: &Ticket,
         pool: &Pool,
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
@@ -126,7 +125,7 @@ impl Service {
             }
             None => None,
         };
-        let idle = capped(request.idle_timeout, self.settings.idle_timeout);
+        let idle = terms::capped(request.idle_timeout, self.settings.idle_timeout);
         // Sessions that were opened together must not all end together, unless somebody asked for that very age.
         let usual_age = self.settings.max_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
         let max_age = request.max_age.map_or(usual_age, |asked| asked.min(self.settings.max_age));
@@ -154,7 +153,7 @@ impl Service {
             permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
         };
         let permit = Box::new((permit, self.metrics.session()));
-        let (settings, also) = (self.times(), Vec::new());
+        let (settings, also) = (self.times(), ticket.created(Created::Session(id.clone())));
         let log = EventLog::new(id.clone(), Arc::clone(&self.store), self.settings.log_bytes);
         let opened = Opened {
             id,
@@ -176,6 +175,7 @@ impl Service {
         if let Err(problem) = self.settled(&session).await {
             let (reply, _nobody_waits) = oneshot::channel();
             let _over_already = session.send(Command::Close { reply }).await;
+            ticket.nothing_created();
             return Err(problem);
         }
         Ok(session)
@@ -239,54 +239,5 @@ impl Service {
         let mut hold = self.workspaces.hold(&caller.user, &name)?;
         hold.forget_if_empty();
         Ok((name, hold))
-    }
-}
-
-/// What doesn't need a look at anything else.
-fn check(request: &OpenSession) -> Result<(), Problem> {
-    let invalid = |detail: String| Err(Problem::new(Code::InvalidRequest, detail));
-    if request.labels.len() > LABELS_MAX {
-        return invalid(format!("labels: at most {LABELS_MAX} are taken"));
-    }
-    let fits = |text: &str| text.chars().count() <= LABEL_LENGTH_MAX && !text.contains(char::is_control);
-    if request.labels.iter().any(|(key, value)| key.is_empty() || !fits(key) || !fits(value)) {
-        return invalid(format!(
-            "labels: keys have 1 to {LABEL_LENGTH_MAX} characters, values at most {LABEL_LENGTH_MAX}, none a control character"
-        ));
-    }
-    for (field, asked) in [("idle_timeout_s", request.idle_timeout), ("max_age_s", request.max_age)] {
-        if asked.is_some_and(|asked| asked < SHORTEST_LIFE) {
-            return invalid(format!("{field}: must be at least {}", SHORTEST_LIFE.as_secs()));
-        }
-    }
-    Ok(())
-}
-
-/// What was asked for, but never more than configured.
-fn capped(asked: Option<Duration>, configured: Duration) -> Duration {
-    asked.map_or(configured, |asked| asked.min(configured))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(labels: impl IntoIterator<Item = (String, String)>) -> String {
-        let request = OpenSession { labels: labels.into_iter().collect(), ..OpenSession::default() };
-        check(&request).map_or_else(|problem| problem.detail, |()| String::new())
-    }
-
-    #[test]
-    fn labels_are_few_and_short_in_characters() {
-        let many = |count: usize| (0..count).map(|number| (number.to_string(), String::new()));
-        assert_eq!(refusal(many(LABELS_MAX)), "");
-        assert!(refusal(many(LABELS_MAX + 1)).starts_with("labels: at most 16"));
-        let longest = "ж".repeat(LABEL_LENGTH_MAX);
-        assert_eq!(refusal([(longest.clone(), longest.clone())]), "");
-        for bad in ["", "line\nbreak", &format!("{longest}ж")] {
-            assert!(refusal([(bad.to_owned(), String::new())]).starts_with("labels: keys"), "{bad}");
-        }
-        assert!(refusal([("k".to_owned(), format!("{longest}ж"))]).starts_with("labels: keys"));
-        assert_eq!(refusal([("k".to_owned(), String::new())]), "");
     }
 }

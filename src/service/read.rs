@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{
     Service,
-    view::{MeView, Page, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
+    view::{MeView, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
 };
 use crate::{
     config::Protocol,
@@ -25,9 +25,6 @@ use crate::{
     telemetry::metrics::Counted,
 };
 
-/// Most sessions one page has.
-pub const PAGE_MAX: usize = 100;
-
 impl Service {
     /// One session of the caller's.
     ///
@@ -37,40 +34,6 @@ impl Service {
         let session = self.find(caller, id)?;
         self.settled(&session).await?;
         Ok(SessionView::of(&session))
-    }
-
-    /// The caller's sessions, newest first; `cursor` is the id of the last one of the former page.
-    ///
-    /// # Errors
-    /// A cursor that names none of the caller's sessions.
-    pub fn sessions(
-        &self,
-        caller: &Caller,
-        state: Option<SessionState>,
-        labels: &[(String, String)],
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Page<SessionView>, Problem> {
-        let all = self.around.registry.of(&caller.user);
-        let begin = match cursor {
-            None => 0,
-            Some(cursor) => {
-                let place = all.iter().position(|session| session.id.as_str() == cursor);
-                1 + place.ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor: it names no session any more"))?
-            }
-        };
-        let limit = limit.clamp(1, PAGE_MAX);
-        let mut items: Vec<_> = all[begin..]
-            .iter()
-            .map(|session| SessionView::of(session))
-            .filter(|view| state.is_none_or(|state| view.state == state))
-            .filter(|view| labels.iter().all(|(key, value)| view.labels.get(key) == Some(value)))
-            .take(limit + 1)
-            .collect();
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
-        Ok(Page { items, next_cursor })
     }
 
     /// One turn.

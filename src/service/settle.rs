@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::error;
 
+use super::problems::unfit;
 use crate::{
     agent::{Agent, AgentCommand, AgentError, EarlyEvents},
     pool::Lease,
-    problem::{Code, Problem},
+    problem::Problem,
     sandbox::slot::Slot,
     workspace::WorkspaceHold,
 };
@@ -62,16 +63,6 @@ pub(super) async fn tune(
         told.map_err(|error| unfit("model", error))?;
     }
     Ok((agent, early))
-}
-
-/// An agent that refuses what the caller chose has been asked for the wrong thing; anything else is its own failure.
-fn unfit(field: &str, error: AgentError) -> Problem {
-    match error {
-        AgentError::Refused { message, .. } => {
-            Problem::new(Code::InvalidRequest, format!("{field}: the agent refused it: {message}"))
-        }
-        error => error.into(),
-    }
 }
 
 /// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own. The answer is behind

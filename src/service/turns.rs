@@ -10,10 +10,11 @@ use tokio::{
     sync::{Mutex, oneshot},
     time::timeout,
 };
-use tracing::{field, info_span};
+use tracing::{Instrument as _, field, info_span};
 
 use super::{
     Service,
+    idempotency::{Created, Ticket},
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
 use crate::{
@@ -37,9 +38,15 @@ impl Service {
     ///
     /// # Errors
     /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
-    pub async fn prompt(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<TurnView, Problem> {
+    pub async fn prompt(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        prompt: Prompt,
+        ticket: &Ticket,
+    ) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
-        self.check_serving()?;
+        self.check_new_work()?;
         self.limits.check_prompt(&caller.user)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
@@ -49,8 +56,19 @@ impl Service {
             turn.id = field::Empty, turn.outcome = field::Empty
         );
         let content = prompt.content.to_vec();
-        let turn = ask(&session, |reply| Command::Prompt { content, span, also: Vec::new(), reply }).await?;
-        Ok(TurnView::of(&session, &turn))
+        let turn = TurnId::random();
+        let also = ticket.created(Created::Turn(turn.clone()));
+        let ticket = ticket.clone();
+        let asking = async move {
+            let outcome = answer(&session, |reply| Command::Prompt { turn, content, span, also, reply }).await;
+            if outcome.is_err() {
+                ticket.nothing_created();
+            }
+            outcome.map(|turn| TurnView::of(&session, &turn))
+        };
+        // A task of its own: the caller may leave before the driver has said yes or no, and the ticket must learn which.
+        let asking = self.around.tracker.spawn(asking.in_current_span());
+        Ok(in_time(asking).await?.map_err(Problem::internal)??)
     }
 
     /// The user's default session, which is opened when there is none. Of calls at the same time the first opens it and the others wait
@@ -59,7 +77,7 @@ impl Service {
     /// # Errors
     /// Those of [`Service::open`].
     pub async fn default_session(&self, caller: &Caller) -> Result<SessionId, Problem> {
-        self.check_serving()?;
+        self.check_new_work()?;
         let default = Arc::clone(self.default_sessions().entry(caller.user.clone()).or_default());
         let mut known = match default.try_lock() {
             Ok(known) => known,
@@ -76,7 +94,8 @@ impl Service {
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
             return Ok(id.clone());
         }
-        let opened = self.open_handle(caller, OpenSession { default: true, ..OpenSession::default() }).await?;
+        let wish = OpenSession { default: true, ..OpenSession::default() };
+        let opened = self.open_handle(caller, wish, &Ticket::default()).await?;
         Ok(known.insert(opened.id.clone()).clone())
     }
 
@@ -140,16 +159,20 @@ async fn ask<T>(
     session: &SessionHandle,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Problem> {
+    Ok(in_time(answer(session, command)).await??)
+}
+
+async fn answer<T>(
+    session: &SessionHandle,
+    command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
+) -> Result<T, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let asking = async {
-        session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
-        answer.await.map_err(|_| Refusal::Ended)?
-    };
-    match timeout(ANSWER_PATIENCE, asking).await {
-        Ok(answer) => Ok(answer?),
-        // It waits for the store, or for a sandbox that is being taken up.
-        Err(_) => {
-            Err(Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly"))
-        }
-    }
+    session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
+    answer.await.map_err(|_| Refusal::Ended)?
+}
+
+/// A session that doesn't answer waits for the store, or for its sandbox to be taken up.
+pub(super) async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, Problem> {
+    let late = |_| Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly");
+    timeout(ANSWER_PATIENCE, asking).await.map_err(late)
 }

@@ -230,8 +230,8 @@ impl Driver {
 
     fn obey(&mut self, command: Command) -> Option<End> {
         match command {
-            Command::Prompt { content, span, also, reply } => match self.decide(Request::Prompt) {
-                Ok(()) => self.plan_turn(content, span, also, reply),
+            Command::Prompt { turn, content, span, also, reply } => match self.decide(Request::Prompt) {
+                Ok(()) => self.plan_turn(turn, content, span, also, reply),
                 Err(refusal) => {
                     let _caller_may_have_left = reply.send(Err(refusal));
                 }

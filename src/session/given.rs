@@ -28,6 +28,8 @@ use crate::{
 pub enum Command {
     /// Starts a turn.
     Prompt {
+        /// What the turn will be called. Known before there is one, so that `also` can name it.
+        turn: TurnId,
         /// ACP content blocks.
         content: Vec<Value>,
         /// The span of the use case; the turn lives in it.

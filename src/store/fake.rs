@@ -1,7 +1,7 @@
 //! A store in memory for tests, which can be told to hold back what it is given.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,6 +17,8 @@ use crate::ids::{SessionId, UserId};
 struct Kept {
     events: BTreeMap<SessionId, BTreeMap<u64, Bytes>>,
     changes: Vec<Change>,
+    /// By key: the body's digest, and the answer once there is one.
+    claims: HashMap<IdempotencyKey, ([u8; 32], Option<String>)>,
     held: Option<Vec<(Vec<Change>, Done)>>,
 }
 
@@ -70,6 +72,12 @@ impl Fake {
                     log.retain(|seq, _| seq > up_to);
                 }
                 Change::Forget { session } => drop(kept.events.remove(session)),
+                Change::Answered { key, document } => {
+                    if let Some((_, answer)) = kept.claims.get_mut(key) {
+                        *answer = Some(document.clone());
+                    }
+                }
+                Change::Released { key } => drop(kept.claims.remove(key)),
                 _ => {}
             }
             kept.changes.push(change);
@@ -131,8 +139,18 @@ impl Store for Fake {
         Ok((0, 0))
     }
 
-    async fn claim(&self, _key: &IdempotencyKey, _body: [u8; 32], _keep: Duration) -> Result<Claimed, StoreError> {
-        Ok(Claimed::New)
+    async fn claim(&self, key: &IdempotencyKey, body: [u8; 32], _keep: Duration) -> Result<Claimed, StoreError> {
+        Ok(match self.kept().claims.entry(key.clone()) {
+            Entry::Vacant(free) => {
+                free.insert((body, None));
+                Claimed::New
+            }
+            Entry::Occupied(taken) => match taken.get() {
+                (other, _) if *other != body => Claimed::Mismatch,
+                (_, None) => Claimed::Running,
+                (_, Some(document)) => Claimed::Answered(document.clone()),
+            },
+        })
     }
 
     async fn close(&self, _patience: Duration) {}

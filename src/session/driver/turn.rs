@@ -58,6 +58,7 @@ impl RunningTurn {
 /// A prompt that the agent's task prepares.
 #[derive(Debug)]
 pub(super) struct Planned {
+    id: TurnId,
     content: Vec<Value>,
     span: Span,
     also: Vec<Change>,
@@ -86,6 +87,7 @@ impl Driver {
     /// A prompt may be sent: the agent's task is asked for its place in the input.
     pub(super) fn plan_turn(
         &mut self,
+        id: TurnId,
         content: Vec<Value>,
         span: Span,
         also: Vec<Change>,
@@ -95,7 +97,7 @@ impl Driver {
         let (planned, pieces) = oneshot::channel();
         let (go, may_go) = oneshot::channel();
         self.tell(AgentCommand::Prompt { request: number, content: content.clone(), planned, go: may_go });
-        self.planned = Some(Planned { content, span, also, reply, number, pieces, go });
+        self.planned = Some(Planned { id, content, span, also, reply, number, pieces, go });
         self.clock.prompt_is_planned();
     }
 
@@ -109,8 +111,7 @@ impl Driver {
     }
 
     fn begin_turn(&mut self, planned: Planned, pieces: Pieces) {
-        let Planned { content, span, also, reply, number, pieces: _, go } = planned;
-        let id = TurnId::random();
+        let Planned { id, content, span, also, reply, number, pieces: _, go } = planned;
         span.record("turn.id", id.as_str());
         self.turn = Some(RunningTurn { id: id.clone(), begun: Instant::now(), span, stream: None, overdue: None });
         let now = Timestamp::now();
