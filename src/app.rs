@@ -148,6 +148,7 @@ impl App {
         let background = CancellationToken::new();
         let pools = Pools::start(PoolsParts {
             recipes,
+            former: former.warm,
             settings: config.pool.clone(),
             census: Arc::clone(&engine.census),
             starter: Arc::clone(&engine.starter),
@@ -166,9 +167,6 @@ impl App {
             state_dir: engine.house.dir.clone(),
             metrics,
         }));
-        for (foundling, ready) in former.warm {
-            pools.adopt_stock(foundling, ready);
-        }
         let left = stored.into_iter().map(|stored| {
             let foundling = leftovers::slot_of(&stored).and_then(|slot| former.leased.remove(&slot));
             Left { stored, sandbox: foundling.map(|foundling| pools.pending(foundling)) }
@@ -255,6 +253,7 @@ impl App {
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
+        serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
 

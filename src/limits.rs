@@ -44,6 +44,18 @@ pub struct Limits {
     sessions: Arc<Gauge>,
     streams: Arc<Gauge>,
     waiting: Arc<Gauge>,
+    files: FileLimits,
+}
+
+/// How large what goes into and out of workspaces may be.
+#[derive(Debug, Clone, Copy)]
+pub struct FileLimits {
+    /// A file that is written, in bytes.
+    pub file_bytes: u64,
+    /// An archive, in bytes.
+    pub archive_bytes: u64,
+    /// Its entries.
+    pub archive_entries: usize,
 }
 
 impl Limits {
@@ -63,6 +75,11 @@ impl Limits {
             sessions: Gauge::new("sessions", settings.sessions),
             streams: Gauge::new("streams", settings.streams),
             waiting: Gauge::new("waiting", settings.waiting),
+            files: FileLimits {
+                file_bytes: settings.file_bytes,
+                archive_bytes: settings.archive_bytes,
+                archive_entries: settings.archive_entries,
+            },
         })
     }
 
@@ -96,12 +113,18 @@ impl Limits {
         self.sessions.keep(user)
     }
 
-    /// Holds one of the user's event streams until the permit is dropped.
+    /// How large files and archives may be.
+    #[must_use]
+    pub const fn files(&self) -> FileLimits {
+        self.files
+    }
+
+    /// Holds one of the user's streams, of events or of a file's bytes, until the permit is dropped.
     ///
     /// # Errors
     /// `RESOURCE_LIMIT`: the user has as many as they may.
     pub fn hold_stream(&self, user: &UserId) -> Result<Permit, Problem> {
-        self.streams.hold(user).map_err(|state| too_many("too many event streams are open; end one first", state))
+        self.streams.hold(user).map_err(|state| too_many("too many streams are open; end one first", state))
     }
 
     /// Holds one of the user's places in the queue for a sandbox until the permit is dropped.

@@ -8,6 +8,7 @@ pub mod census;
 pub mod lifecycle;
 pub mod link;
 pub mod pipes;
+pub mod remove;
 pub mod slot;
 pub mod spec;
 pub mod verdict;

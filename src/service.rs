@@ -5,6 +5,7 @@
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
 mod change;
+pub mod files;
 pub mod idempotency;
 mod list;
 mod open;
@@ -17,6 +18,7 @@ mod settle;
 mod terms;
 mod turns;
 pub mod view;
+pub mod workspaces;
 
 use std::{
     collections::BTreeMap,
@@ -89,6 +91,7 @@ pub struct Service {
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
+    desk: files::Desk,
     stopping: AtomicBool,
 }
 
@@ -122,6 +125,7 @@ impl Service {
             metrics,
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
+            desk: files::Desk::default(),
             stopping: AtomicBool::new(false),
         }
     }

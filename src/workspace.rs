@@ -3,9 +3,24 @@
 //! A workspace is at home in `<state>/workspaces/<user>/<name>` or in exactly one slot. It goes in and comes back by one `rename(2)` on
 //! the same file system: no copy, no mount, no privilege, and at no moment two of it. Who holds one is kept in memory; where
 //! one in use belongs is written down in its slot, so that a killed server loses nothing.
+//!
+//! While a session holds it, its user reaches the files by [`LiveWorkspace`]: confined by the kernel, against an agent that may do its worst
+//! in the same folder at the same time. When the workspace moves home, that way is closed first.
+
+mod archive;
+mod fault;
+mod folder;
+mod gate;
+mod listing;
+mod path;
+mod reader;
+mod shelf;
+mod smallest;
+mod trash;
+mod upload;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, hash_map},
     fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -16,10 +31,22 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
+use self::trash::Trash;
+pub use self::{
+    archive::{ArchiveLimits, Packer, Unpacker},
+    fault::FileError,
+    folder::{Found, LiveWorkspace},
+    listing::{Entry, EntryKind, Listing},
+    path::FilePath,
+    reader::FileReader,
+    shelf::Shelved,
+    upload::{Upload, Written},
+};
 use crate::{
     ids::{UserId, WorkspaceName, hex},
-    sandbox::slot::Slot,
+    sandbox::{remove::remove_tree, slot::Slot},
 };
 
 /// Why a workspace can't be had.
@@ -43,8 +70,11 @@ pub enum WorkspaceError {
 #[derive(Debug)]
 pub struct Workspaces {
     root: PathBuf,
-    /// Homes that are held. A few lines at a time, never across an await.
-    held: Mutex<HashSet<PathBuf>>,
+    trash: Trash,
+    /// Homes that are held, and where the workspace is meanwhile. A few lines at a time, never across an await.
+    held: Mutex<HashMap<PathBuf, Option<LiveWorkspace>>>,
+    /// Moves on when a hold ends.
+    freed: watch::Sender<u64>,
 }
 
 impl Workspaces {
@@ -55,7 +85,12 @@ impl Workspaces {
     pub fn open(state_dir: &Path) -> io::Result<Arc<Self>> {
         let root = state_dir.join("workspaces");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        Ok(Arc::new(Self { root, held: Mutex::default() }))
+        Ok(Arc::new(Self {
+            root,
+            trash: Trash::open(state_dir)?,
+            held: Mutex::default(),
+            freed: watch::Sender::new(0),
+        }))
     }
 
     /// Takes hold of a workspace, whether it exists yet or not.
@@ -63,11 +98,18 @@ impl Workspaces {
     /// # Errors
     /// [`WorkspaceError::InUse`].
     pub fn hold(self: &Arc<Self>, user: &UserId, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
-        let home = self.root.join(folder_of(user)).join(name.as_str());
-        if !self.held().insert(home.clone()) {
-            return Err(WorkspaceError::InUse(name.clone()));
+        let home = self.home_of(user, name);
+        match self.held().entry(home.clone()) {
+            hash_map::Entry::Occupied(_) => return Err(WorkspaceError::InUse(name.clone())),
+            hash_map::Entry::Vacant(place) => drop(place.insert(None)),
         }
         Ok(WorkspaceHold { all: Arc::clone(self), home, keep_empty: true, stuck: AtomicBool::new(false) })
+    }
+
+    /// Wakes whoever waits for a workspace: changes whenever a hold ends.
+    #[must_use]
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
     }
 
     /// Takes the workspace of a leftover slot home. The slot's container must be gone.
@@ -86,11 +128,15 @@ impl Workspaces {
         }
         take_home(slot, &home).inspect_err(|_| {
             // Nobody gets an empty folder instead of the one that is stuck.
-            self.held().insert(home);
+            self.held().insert(home, None);
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+    fn home_of(&self, user: &UserId, name: &WorkspaceName) -> PathBuf {
+        self.root.join(folder_of(user)).join(name.as_str())
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Option<LiveWorkspace>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,27 +176,41 @@ impl WorkspaceHold {
         let failed = |step| move |source| WorkspaceError::Io { step, source };
         slot.set_belongs_to(&self.home).map_err(failed("claim"))?;
         if !self.exists() {
+            self.is_in(slot);
             return Ok(());
         }
         let inside = slot.workspace();
         let moved = match fs::rename(&self.home, &inside) {
             // The warm agent left something of its own there. It isn't the user's: out with it.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                fs::remove_dir_all(&inside).and_then(|()| fs::rename(&self.home, &inside))
+                remove_tree(&inside, &|| true).and_then(|()| fs::rename(&self.home, &inside))
             }
             other => other,
         };
         moved.map_err(|source| {
             let _home_it_is = slot.clear_belongs_to();
             WorkspaceError::Io { step: "move in", source }
-        })
+        })?;
+        self.is_in(slot);
+        Ok(())
     }
 
-    /// Moves the workspace home. The slot's container must be gone, or the agent could still write.
+    /// The workspace is in this slot: its user can reach the files there.
+    pub fn is_in(&self, slot: &Slot) {
+        let live = LiveWorkspace { dir: slot.workspace(), gate: Arc::default() };
+        self.all.held().insert(self.home.clone(), Some(live));
+    }
+
+    /// Moves the workspace home. The slot's container must be gone, or the agent could still write. Waits for the moment it takes those who
+    /// are at its files to come out.
     ///
     /// # Errors
     /// The file system says no; the workspace stays in its slot, which then isn't removed.
     pub fn move_back(&self, slot: &Slot) -> Result<(), WorkspaceError> {
+        let live = self.all.held().get(&self.home).cloned().flatten();
+        if let Some(live) = live {
+            live.gate.close();
+        }
         let told = slot.belongs_to().map_err(|source| WorkspaceError::Io { step: "move back", source })?;
         if told.is_none() {
             return Ok(());
@@ -166,6 +226,7 @@ impl Drop for WorkspaceHold {
     fn drop(&mut self) {
         if !self.stuck.load(Ordering::Relaxed) {
             self.all.held().remove(&self.home);
+            self.all.freed.send_modify(|number| *number = number.wrapping_add(1));
         }
     }
 }
@@ -208,136 +269,4 @@ fn folder_of(user: &UserId) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        ids::SlotId,
-        sandbox::slot::{Owner, Slots},
-    };
-
-    struct House {
-        _state: tempfile::TempDir,
-        slots: Slots,
-        workspaces: Arc<Workspaces>,
-    }
-
-    fn house() -> House {
-        let state = tempfile::tempdir().expect("a temporary folder");
-        let slots = Slots::open(state.path(), Owner { uid: 10_001, gid: 10_001 }).expect("slots");
-        let workspaces = Workspaces::open(state.path()).expect("workspaces");
-        House { _state: state, slots, workspaces }
-    }
-
-    impl House {
-        fn slot(&self) -> Slot {
-            self.slots.create(&SlotId::random()).expect("a slot")
-        }
-        fn hold(&self, user: &str, name: &str) -> Result<WorkspaceHold, WorkspaceError> {
-            let user = UserId::parse(user).expect("a user");
-            self.workspaces.hold(&user, &WorkspaceName::parse(name).expect("a name"))
-        }
-    }
-
-    #[test]
-    fn what_an_agent_wrote_is_there_the_next_time() {
-        let house = house();
-        let first = house.slot();
-        let hold = house.hold("alice", "notes").expect("free");
-        hold.move_in(&first).expect("claimed");
-        fs::write(first.workspace().join("a.txt"), "hello").expect("written");
-        hold.move_back(&first).expect("moved back");
-        first.remove().expect("removed");
-        drop(hold);
-
-        let second = house.slot();
-        let hold = house.hold("alice", "notes").expect("free again");
-        assert!(hold.exists());
-        hold.move_in(&second).expect("moved in");
-        assert_eq!(fs::read_to_string(second.workspace().join("a.txt")).expect("there"), "hello");
-        assert!(!hold.exists(), "it is in the slot, not in two places");
-    }
-
-    #[test]
-    fn a_workspace_is_held_by_one_session_at_a_time_and_by_user() {
-        let house = house();
-        let hold = house.hold("alice", "notes").expect("free");
-        assert!(matches!(house.hold("alice", "notes"), Err(WorkspaceError::InUse(_))));
-        let _other = house.hold("bob", "notes").expect("another user's is another one");
-        drop(hold);
-        house.hold("alice", "notes").expect("free again");
-    }
-
-    #[test]
-    fn a_killed_servers_workspace_is_taken_home() {
-        let house = house();
-        let slot = house.slot();
-        let hold = house.hold("https://id.example/alice", "notes").expect("free");
-        hold.move_in(&slot).expect("claimed");
-        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
-        drop(hold);
-        for found in house.slots.list().expect("listed") {
-            house.workspaces.recover(&found).expect("recovered");
-            found.remove().expect("removed");
-        }
-        assert!(house.hold("https://id.example/alice", "notes").expect("free").exists());
-    }
-
-    #[test]
-    fn a_folder_that_its_agent_closed_comes_home_all_the_same() {
-        let house = house();
-        let slot = house.slot();
-        let hold = house.hold("alice", "notes").expect("free");
-        hold.move_in(&slot).expect("claimed");
-        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
-        fs::set_permissions(slot.workspace(), fs::Permissions::from_mode(0o555)).expect("closed");
-        hold.move_back(&slot).expect("moved back");
-        assert!(hold.exists());
-        let mode = fs::metadata(&hold.home).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o755, "what others may do is the agent's affair");
-    }
-
-    #[test]
-    fn a_workspace_that_is_stuck_is_never_replaced_by_an_empty_one() {
-        let house = house();
-        let slot = house.slot();
-        let hold = house.hold("alice", "notes").expect("free");
-        hold.move_in(&slot).expect("claimed");
-        fs::write(slot.workspace().join("a.txt"), "hello").expect("written");
-        fs::create_dir_all(hold.home.join("in the way")).expect("made");
-        drop(hold);
-        house.workspaces.recover(&slot).expect_err("its home is taken");
-        assert!(matches!(house.hold("alice", "notes"), Err(WorkspaceError::InUse(_))));
-        assert!(slot.remove().is_err() && slot.workspace().join("a.txt").exists());
-    }
-
-    #[test]
-    fn a_nameless_workspace_is_kept_only_when_something_is_in_it() {
-        let house = house();
-        for (content, kept) in [(None, false), (Some("x"), true)] {
-            let slot = house.slot();
-            let mut hold = house.hold("alice", "made-up").expect("free");
-            hold.forget_if_empty();
-            hold.move_in(&slot).expect("claimed");
-            if let Some(content) = content {
-                fs::write(slot.workspace().join("a.txt"), content).expect("written");
-            }
-            hold.move_back(&slot).expect("moved back");
-            slot.remove().expect("removed");
-            assert_eq!(hold.exists(), kept);
-        }
-    }
-
-    #[test]
-    fn what_a_warm_agent_left_behind_makes_way() {
-        let house = house();
-        let first = house.slot();
-        let hold = house.hold("alice", "notes").expect("free");
-        hold.move_in(&first).expect("claimed");
-        fs::write(first.workspace().join("mine"), "x").expect("written");
-        hold.move_back(&first).expect("moved back");
-        let second = house.slot();
-        fs::write(second.workspace().join("litter"), "x").expect("written");
-        hold.move_in(&second).expect("moved in");
-        assert!(second.workspace().join("mine").exists() && !second.workspace().join("litter").exists());
-    }
-}
+mod tests;

@@ -39,13 +39,13 @@ const ROOMS: &[(&str, &str)] = &[
     ("store", ""),
     ("identity", ""),
     ("limits", ""),
-    ("workspace", "sandbox::slot"),
+    ("workspace", "sandbox::slot sandbox::remove"),
 ];
 
 /// The ground itself, and the supervisor, which is built without it.
 const BELOW: &[(&str, &str)] = &[
     ("telemetry", "config ids problem"),
-    ("config", "ids sandbox::spec supervisor::args::RING_MIN"),
+    ("config", "ids sandbox::spec"),
     ("ids", ""),
     ("problem", ""),
     ("supervisor", ""),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use greenroom::{
     sandbox::{
         link::{Link, LinkConfig, LinkError, LinkListener, PingError},
-        pipes::{AgentExit, AgentPipes, FromAgent, Stream},
+        pipes::{AgentExit, AgentPipes, FromAgent, PIECE_MAX, Stream},
     },
     supervisor::probe::ProbeReport,
 };
@@ -184,8 +184,12 @@ async fn what_goes_in_comes_out_and_the_end_of_input_ends_cat() {
     assert_eq!(read_lines(&mut pipes, 1).await, ["one"]);
     let big = Bytes::from(vec![b'x'; 3_000_000]);
     let AgentPipes { input, output, done_with } = pipes;
-    let sent = big.clone();
-    let writer = tokio::spawn(async move { input.send(sent).await.unwrap() });
+    let mut rest = big.clone();
+    let writer = tokio::spawn(async move {
+        while !rest.is_empty() {
+            input.send(rest.split_to(rest.len().min(PIECE_MAX))).await.unwrap();
+        }
+    });
     let mut pipes = AgentPipes { input: tokio::sync::mpsc::channel(1).0, output, done_with };
     let (stdout, stderr, exit) = read_all(&mut pipes).await;
     writer.await.unwrap();

@@ -107,8 +107,8 @@ impl AgentProtocol for Acp {
 pub(crate) fn understand(line: &[u8]) {
     match message::Message::parse(line) {
         message::Message::Notification { method, params } => {
-            update::unknown(&method, &params);
-            update::event(params);
+            update::event(params.get("update").cloned().unwrap_or_default());
+            update::unknown(method, params);
         }
         message::Message::Request { id, method, params } => {
             message::refusal(&id, &method);

@@ -27,10 +27,15 @@ pub(crate) struct Fake {
 
 /// A fake and the pipes to it.
 pub(crate) fn fake() -> (Fake, AgentPipes) {
+    fake_from(1)
+}
+
+/// The same of an agent whose next chunk has this number.
+pub(crate) fn fake_from(first: u64) -> (Fake, AgentPipes) {
     let (input, from_us) = mpsc::channel(PIPE_CAPACITY);
     let (to_us, output) = mpsc::channel(PIPE_CAPACITY);
     let (done_with, done) = watch::channel(0);
-    let fake = Fake { input: from_us, output: to_us, done_with: done, heard: Vec::new(), seq: 0 };
+    let fake = Fake { input: from_us, output: to_us, done_with: done, heard: Vec::new(), seq: first - 1 };
     (fake, AgentPipes { input, output, done_with })
 }
 

@@ -85,7 +85,7 @@ impl AgentProtocol for Lines {
         let outbox = Outbox::new(event_queue, plan.mark);
         let mut peer = peer::Peer::new(reader, writer, command_queue, outbox, self.quiet_time);
         if let Some(turn) = plan.turn {
-            peer.resume(turn, plan.input_received);
+            peer.resume(turn);
         }
         self.spawn(peer);
         Ok(Agent { commands, events, done_with, memory: plan.memory, boot: BootTimes::default() })

@@ -51,6 +51,17 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
+    /// Hands on what the driver's queue has room for; whether that was all.
+    pub(crate) fn hand_on_now(&mut self) -> bool {
+        while !self.waiting.is_empty()
+            && let Ok(room) = self.events.try_reserve()
+            && let Some(said) = self.waiting.pop_front()
+        {
+            room.send(said);
+        }
+        self.waiting.is_empty()
+    }
+
     /// Waits for room and hands on one event; with none to hand on, waits for the driver to go. Dropping the future loses nothing.
     ///
     /// # Errors

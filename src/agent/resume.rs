@@ -41,6 +41,8 @@ pub struct RunningTurn {
     pub pieces: Pieces,
     /// The prompt, as it was.
     pub content: Vec<Value>,
+    /// The agent has said something of its own since the prompt. A line-oriented program that has may be done already: its silence counts.
+    pub spoken: bool,
     /// It was asked to end. The agent is asked again.
     pub cancelling: bool,
     /// Permissions that wait for an answer: the number of the request and the agent's own id.

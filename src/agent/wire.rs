@@ -1,6 +1,8 @@
 //! The agent's pipes as lines in and messages out: what every protocol reads and writes through.
 
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use tokio::sync::watch;

@@ -152,10 +152,13 @@ impl Engine {
     /// Waits until everything handed to the reaper is destroyed, but not longer than the deadline.
     pub async fn close(&self) {
         if timeout(STOP_DEADLINE, self.reaper.drained()).await.is_err() {
-            warn!("not all sandboxes could be destroyed in time; the next start destroys them");
+            warn!("not all that was to go is destroyed in time; the next start destroys the rest");
         }
         self.reaper_stop.cancel();
-        self.runtime.tidy_up().await;
+        // What is left running still is in what was made for all.
+        if !self.reaper.leaving().has_begun() {
+            self.runtime.tidy_up().await;
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
         lifecycle::{Foundling, Recipe},
         slot::{Ready, Slot},
     },
+    session::record,
     store::StoredSession,
 };
 
@@ -58,11 +59,7 @@ struct Old {
 
 /// The slot a session lives in; none for one that has ended.
 pub(super) fn slot_of(stored: &StoredSession) -> Option<SlotId> {
-    if stored.row.ended_at.is_some() {
-        return None;
-    }
-    let document: serde_json::Value = serde_json::from_str(&stored.row.document).ok()?;
-    document.get("slot")?.as_str().map(SlotId::from_client)
+    if stored.row.ended_at.is_none() { record::slot_of(stored) } else { None }
 }
 
 impl Engine {

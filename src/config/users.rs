@@ -29,9 +29,9 @@ pub struct Session {
     /// How long a permission stays open. Default 10 min; then it is denied.
     #[serde(with = "humantime_serde")]
     pub permission_timeout: Duration,
-    /// Events kept per session, in bytes of their text. Default 64 MiB; the oldest go.
+    /// Events kept per session on disk, in bytes of their text. Default 64 MiB; the oldest go.
     pub log_bytes: usize,
-    /// How long an ended session and its events can still be read. Default 10 min.
+    /// How long an ended session and its events can still be read, across restarts too. Default 24 h.
     #[serde(with = "humantime_serde")]
     pub keep_ended: Duration,
 }
@@ -46,7 +46,7 @@ impl Default for Session {
             cancel_grace: Duration::from_secs(5),
             permission_timeout: Duration::from_secs(600),
             log_bytes: 64 * 1024 * 1024,
-            keep_ended: Duration::from_secs(600),
+            keep_ended: Duration::from_hours(24),
         }
     }
 }
@@ -84,10 +84,16 @@ pub struct Limits {
     pub prompts_burst: u32,
     /// Sessions at the same time. Default 8; 429 past it.
     pub sessions: usize,
-    /// Event streams at the same time. Default 64; 429 past it.
+    /// Event streams, and files and archives under way, at the same time. Default 64; 429 past it.
     pub streams: usize,
     /// Opens of one user that may wait. Default 2; 429 past it.
     pub waiting: usize,
+    /// Largest file that is written, in bytes. Default 64 MiB; 413 past it.
+    pub file_bytes: u64,
+    /// Largest archive of a workspace, either way, in bytes. Default 1 GiB; 413 past it.
+    pub archive_bytes: u64,
+    /// Entries of such an archive. Default 100000; 413 past it.
+    pub archive_entries: usize,
 }
 
 impl Default for Limits {
@@ -100,6 +106,9 @@ impl Default for Limits {
             sessions: 8,
             streams: 64,
             waiting: 2,
+            file_bytes: 64 * 1024 * 1024,
+            archive_bytes: 1024 * 1024 * 1024,
+            archive_entries: 100_000,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod change;
 pub mod event;
+pub mod file;
 pub mod open;
 pub mod operator;
 pub mod permission;
@@ -13,6 +14,7 @@ pub mod prompt;
 pub mod session;
 mod text;
 pub mod turn;
+pub mod workspace;
 
 use std::time::Duration;
 

@@ -46,7 +46,9 @@ pub(super) fn furnished(
 /// An API's document, as JSON for people.
 pub(super) fn document<A: OpenApi>(api: &OpenApiService<A, ()>) -> String {
     // JSON has no charset (RFC 8259), and makers of clients know the media type by its bare name only.
-    api.spec().replace("application/json; charset=utf-8", "application/json")
+    let spec = api.spec().replace("application/json; charset=utf-8", "application/json");
+    // A document has no parameter that takes slashes; what comes nearest is one that does so without saying it.
+    spec.replace(&format!("/{}\"", routes::THE_REST), "/{path}\"")
 }
 
 /// Serves a document, which is made once.

@@ -7,13 +7,16 @@
 mod catalog;
 mod docs;
 mod events;
+mod files;
 mod frames;
 mod health;
 mod permissions;
 mod sessions;
 mod stream;
 mod token;
+mod transfer;
 mod turns;
+mod workspaces;
 
 use std::sync::Arc;
 
@@ -43,18 +46,36 @@ enum Group {
     Events,
     /// What an agent wants to be allowed.
     Permissions,
+    /// A user's folders, and the files in the one a session holds.
+    Files,
     /// What there is, and what is left of it.
     Catalog,
     /// For load balancers. No token.
     Health,
 }
 
-type Api =
-    (sessions::Sessions, turns::Turns, events::Events, permissions::Permissions, catalog::Catalog, health::Health);
+type Api = (
+    sessions::Sessions,
+    turns::Turns,
+    events::Events,
+    permissions::Permissions,
+    files::Files,
+    workspaces::Workspaces,
+    catalog::Catalog,
+    health::Health,
+);
 
 fn api() -> OpenApiService<Api, ()> {
-    let api =
-        (sessions::Sessions, turns::Turns, events::Events, permissions::Permissions, catalog::Catalog, health::Health);
+    let api = (
+        sessions::Sessions,
+        turns::Turns,
+        events::Events,
+        permissions::Permissions,
+        files::Files,
+        workspaces::Workspaces,
+        catalog::Catalog,
+        health::Health,
+    );
     OpenApiService::new(api, "Greenroom", "1").description(docs::INTRODUCTION)
 }
 

@@ -79,7 +79,7 @@ impl Pools {
     }
 
     /// Takes a warm sandbox that a former run left back into stock, in the background. `ready` is what its slot says.
-    pub fn adopt_stock(self: &Arc<Self>, foundling: Foundling, ready: Ready) {
+    pub(super) fn adopt_stock(&self, foundling: Foundling, ready: Ready) {
         let pool = self.pool_of(foundling.recipe());
         let coming = Coming::new(&pool);
         let starter = Arc::clone(&self.starter);

@@ -22,7 +22,8 @@ use crate::{
     runtime::Runtime,
     sandbox::{
         census::{Capacity, Census, Record, SandboxState},
-        lifecycle::{Recipe, Starter},
+        lifecycle::{Foundling, Recipe, Starter},
+        slot::Ready,
     },
     telemetry::{Metrics, labels::Discard},
 };
@@ -31,6 +32,8 @@ use crate::{
 pub struct PoolsParts {
     /// One per template.
     pub recipes: Vec<Recipe>,
+    /// Warm sandboxes that a former run left, with what their slots say: they go back into stock.
+    pub former: Vec<(Foundling, Ready)>,
     /// Sizes and times.
     pub settings: config::Pool,
     /// Who is there, and how much room.
@@ -89,7 +92,7 @@ impl Pools {
     /// Makes a pool for each recipe and starts what keeps them: warmer, health, sweep and watch. All of it ends with [`Pools::close`].
     #[must_use]
     pub fn start(parts: PoolsParts) -> Arc<Self> {
-        let PoolsParts { recipes, settings, census, starter, runtime, start_limit, metrics } = parts;
+        let PoolsParts { recipes, former, settings, census, starter, runtime, start_limit, metrics } = parts;
         let start_limit = start_limit.max(1);
         let pool =
             |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit, metrics.clone()));
@@ -109,6 +112,10 @@ impl Pools {
             tasks,
             stop,
         });
+        // Before the warmer looks for the first time, or it would make others in their place.
+        for (foundling, ready) in former {
+            pools.adopt_stock(foundling, ready);
+        }
         pools.tasks.spawn(warmer::run(Arc::clone(&pools)));
         pools.keep(health::run(Arc::clone(&pools)));
         pools.keep(sweep::run(Arc::clone(&pools), sweep_every));
@@ -227,11 +234,12 @@ impl Pools {
     /// so that what the reaper has then is all there is.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.tasks.close();
+        // Before the stock is let go of: a sweep that is under way would take what is left for nobody's.
+        self.tasks.wait().await;
         for pool in self.all() {
             pool.close();
         }
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 
     pub(super) fn next_turn(&self) -> u64 {

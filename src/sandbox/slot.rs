@@ -23,6 +23,7 @@ use std::{
 pub use self::ready::{Fingerprint, Ready};
 pub use crate::runtime::Owner;
 
+use super::remove::remove_tree;
 use crate::ids::SlotId;
 
 const BELONGS_TO: &str = "belongs-to";
@@ -170,15 +171,7 @@ impl Slot {
         if self.belongs_to()?.is_some() && self.workspace().try_exists()? {
             return Err(io::Error::other("a workspace is still in the slot"));
         }
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // Without root the agent had our uid, and may have closed a folder of its own to us.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_up(&self.dir)?;
-                fs::remove_dir_all(&self.dir)
-            }
-            other => other,
-        }
+        remove_tree(&self.dir, &|| true)
     }
 
     fn make(&self, owner: Owner) -> io::Result<()> {
@@ -190,18 +183,6 @@ impl Slot {
         }
         make_workspace(&self.workspace(), owner)
     }
-}
-
-/// Gives us every right on the folder and on all folders in it. Links are not followed.
-fn open_up(dir: &Path) -> io::Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes an empty workspace that belongs to the agent's uid.
@@ -242,21 +223,6 @@ mod tests {
         slot.mark_leased().expect("written");
         assert!(slot.was_leased());
         assert!(slot.mark_leased().is_err());
-    }
-
-    #[test]
-    fn folders_that_an_agent_closed_are_opened_and_links_are_not_followed() {
-        let state = tempfile::tempdir().expect("a temporary folder");
-        let (inner, outside) = (state.path().join("a/b"), state.path().join("outside"));
-        fs::create_dir_all(&inner).expect("made");
-        fs::create_dir(&outside).expect("made");
-        std::os::unix::fs::symlink(&outside, state.path().join("a/link")).expect("linked");
-        for dir in [&inner, &outside] {
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o500)).expect("closed");
-        }
-        open_up(&state.path().join("a")).expect("opened");
-        let mode = |dir: &Path| fs::metadata(dir).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(&inner), mode(&outside)), (0o700, 0o500));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{Instrument as _, field, info, info_span};
 
 use super::{
@@ -33,6 +36,11 @@ use crate::{
     telemetry::labels::{OpenOutcome, OpenStart},
     workspace::WorkspaceHold,
 };
+
+/// How long an open waits for its workspace, whose former session is over, to come home.
+const HOMECOMING_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks whether somebody else has it by now.
+const HOMECOMING_LOOK: Duration = Duration::from_millis(100);
 
 /// The template an open gets that names none, if there are several.
 const DEFAULT_TEMPLATE: &str = "gemini";
@@ -92,7 +100,7 @@ impl Service {
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.limits.hold_session(&caller.user)?;
-        let (name, hold) = self.hold_workspace(caller, request.workspace.clone())?;
+        let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {
@@ -225,13 +233,14 @@ impl Service {
         named.or(only).map(|place| serving.swap_remove(place))
     }
 
-    fn hold_workspace(
+    async fn hold_workspace(
         &self,
         caller: &Caller,
         named: Option<WorkspaceName>,
+        patience: Option<Duration>,
     ) -> Result<(WorkspaceName, WorkspaceHold), Problem> {
         if let Some(name) = named {
-            let hold = self.workspaces.hold(&caller.user, &name)?;
+            let hold = self.hold_named(caller, &name, patience).await?;
             return Ok((name, hold));
         }
         let made_up = SessionId::random().as_str().replace('_', "-");
@@ -239,5 +248,27 @@ impl Service {
         let mut hold = self.workspaces.hold(&caller.user, &name)?;
         hold.forget_if_empty();
         Ok((name, hold))
+    }
+
+    /// A workspace whose session is over is on its way home: that is waited for. One of a session that lives is in use.
+    async fn hold_named(
+        &self,
+        caller: &Caller,
+        name: &WorkspaceName,
+        patience: Option<Duration>,
+    ) -> Result<WorkspaceHold, Problem> {
+        let deadline = Instant::now() + terms::capped(patience, HOMECOMING_PATIENCE);
+        let mut freed = self.workspaces.freed();
+        loop {
+            let refused = match self.workspaces.hold(&caller.user, name) {
+                Ok(hold) => return Ok(hold),
+                Err(refused) => refused,
+            };
+            let lives = |session: &Arc<SessionHandle>| session.identity.workspace == *name && !session.is_over();
+            if self.around.registry.of(&caller.user).iter().any(lives) || Instant::now() >= deadline {
+                return Err(refused.into());
+            }
+            let _looks_again = timeout(HOMECOMING_LOOK, freed.changed()).await;
+        }
     }
 }

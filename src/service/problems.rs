@@ -9,7 +9,7 @@ use crate::{
     problem::{Code, Problem},
     session::{ChangeError, policy},
     store::StoreError,
-    workspace::WorkspaceError,
+    workspace::{FileError, WorkspaceError},
 };
 
 /// When to ask again while another change is being made.
@@ -73,6 +73,20 @@ impl From<WorkspaceError> for Problem {
             ),
             error @ WorkspaceError::Io { .. } => Self::internal(error),
         }
+    }
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        let code = match &error {
+            FileError::Invalid(_) | FileError::Outside | FileError::Special => Code::InvalidRequest,
+            FileError::NotFound => Code::NotFound,
+            FileError::Conflict(_) => Code::Conflict,
+            FileError::TooLarge(_) => Code::PayloadTooLarge,
+            FileError::Ended => return policy::Refusal::Ended.into(),
+            FileError::Io { .. } => return Self::internal(error),
+        };
+        Self::new(code, error.to_string())
     }
 }
 

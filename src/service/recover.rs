@@ -54,6 +54,7 @@ impl Service {
                 if !identity.named {
                     hold.forget_if_empty();
                 }
+                hold.is_in(sandbox.slot());
                 let (gone_sender, gone) = oneshot::channel();
                 sandbox.when_gone(super::settle::go_home(Arc::new(hold), gone_sender));
                 gone

@@ -99,6 +99,21 @@ impl EventType {
         }
     }
 
+    /// Whether the agent said it, to its user.
+    #[must_use]
+    pub const fn is_of_the_agent(self) -> bool {
+        matches!(
+            self,
+            Self::MessageDelta
+                | Self::ThoughtDelta
+                | Self::ToolStarted
+                | Self::ToolUpdated
+                | Self::PlanUpdated
+                | Self::PermissionRequested
+                | Self::AgentUpdate
+        )
+    }
+
     /// Whether a turn's stream ends with this event.
     #[must_use]
     pub const fn ends_turn(self) -> bool {

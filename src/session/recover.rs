@@ -14,6 +14,7 @@ use super::{
     Command, Settings, Surroundings,
     driver::{COMMAND_CAPACITY, drive},
     ending,
+    event::Event,
     given::Driven,
     record::{self, Restored, Unreadable},
     registry::SessionHandle,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     agent::{Agent, EarlyEvents, Mark, RunningTurn},
     gateway::{Binding, Usage},
-    log::EventLog,
+    log::{EventLog, READ_MAX},
     pool::Lease,
     problem::Code,
     store::{AnyStore, StoredSession},
@@ -93,18 +94,19 @@ impl Alive {
             let open = status.permissions.values().map(|open| (open.request, open.agent_id.clone())).collect();
             Some((status.running()?.clone(), open))
         })?;
-        let content = match self.session.log.read(turn.first_seq - 1, 1).await {
-            Ok(events) => events.first().and_then(|event| {
-                let mut event: Value = serde_json::from_slice(&event.json).ok()?;
-                serde_json::from_value(event["content"]["prompt"].take()).ok()
-            }),
-            // So old that it is no longer kept: then the agent has had it for long.
-            Err(_) => None,
+        // So old that it is no longer kept? Then the agent has had it for long, and spoken.
+        let begun = self.session.log.read(turn.first_seq - 1, READ_MAX).await.unwrap_or_default();
+        let prompt = |event: &Arc<Event>| {
+            let mut event: Value = serde_json::from_slice(&event.json).ok()?;
+            serde_json::from_value(event["content"]["prompt"].take()).ok()
         };
+        let content: Option<Vec<Value>> = begun.first().and_then(prompt);
+        let spoken = content.is_none() || begun.iter().any(|event| event.kind.is_of_the_agent());
         Some(RunningTurn {
             request: turn.number,
             pieces: turn.pieces,
             content: content.unwrap_or_default(),
+            spoken,
             cancelling: turn.cancelling,
             open,
             answers: self.answers.clone(),

@@ -30,10 +30,12 @@ pub fn event_of(said: AgentEvent) -> Option<(EventType, Value)> {
 }
 
 /// A text block is sent as `{text}`, any other as it is.
-fn delta(block: Value) -> Value {
-    match &block {
+fn delta(mut block: Value) -> Value {
+    match &mut block {
         Value::Object(fields) if fields.get("type").is_some_and(|kind| kind == "text") => {
-            json!({"text": fields.get("text").cloned().unwrap_or(Value::String(String::new()))})
+            fields.retain(|name, _| name == "text");
+            fields.entry("text").or_insert_with(|| Value::String(String::new()));
+            block
         }
         _ => block,
     }

@@ -40,7 +40,7 @@ use tokio::{
 pub use self::backup::{BackupError, Copied, backup};
 use self::{
     ballast::Ballast,
-    checkpoint::{Bounds, Pressure},
+    checkpoint::{Bounds, Copier, Pressure},
     claims::{Claim, Claims},
     debts::Debts,
     file::{StoreFile, sentence},
@@ -111,41 +111,38 @@ impl Sqlite {
     /// # Errors
     /// [`StoreError::Open`], [`StoreError::TooNew`].
     pub fn open(path: &Path, settings: &Settings) -> Result<Arc<Self>, StoreError> {
-        let file = StoreFile { path: path.to_owned(), durability: settings.durability, log_bytes: settings.log_bytes };
-        let mut db = file.open()?;
-        let cannot = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
-        let queue = Arc::new(Queue::new());
-        let claims = Arc::new(Claims::default());
+        let file = StoreFile::open(path)?;
+        let mut db = file.writer(settings.durability, settings.log_bytes)?;
+        let cannot = |fault: rusqlite::Error| file.cannot(&sentence(&fault));
+        let (queue, claims) = (Arc::new(Queue::new()), Arc::new(Claims::default()));
         let pressure = Arc::new(Pressure::new(settings.bounds()));
-        pressure.watch(&mut db).map_err(|fault| cannot(sentence(&fault)))?;
-        let debts = Debts::left_behind(&db).map_err(|fault| cannot(sentence(&fault)))?;
+        pressure.watch(&mut db).map_err(cannot)?;
+        let copier = Copier::new(Arc::clone(&file), Arc::clone(&pressure)).map_err(cannot)?;
         let (health, watched) = watch::channel(Health::Well);
         let writer = Writer {
+            debts: Debts::left_behind(&db).map_err(cannot)?,
             db,
             queue: Arc::clone(&queue),
             claims: Arc::clone(&claims),
             pressure: Arc::clone(&pressure),
             health,
             ballast: Ballast::beside(path, settings.ballast_bytes),
-            debts,
             ledger: Ledger::new(Arc::clone(&claims)),
             relief: Vec::new(),
             rest: None,
+            _file: Arc::clone(&file),
         };
-        let copier = file.checkpointer().map_err(|fault| cannot(sentence(&fault)))?;
-        let copied = Arc::clone(&pressure);
-        let threads =
-            [spawn("store-writer", move || writer.run()), spawn("store-copier", move || copied.copy(&copier))];
+        let threads = [spawn("store-writer", || writer.run()), spawn("store-copier", || copier.run())];
         let store = Self {
             queue,
             claims,
             pressure,
-            readers: Arc::new(Readers::new(file)),
+            readers: Arc::new(Readers::new(Arc::clone(&file))),
             health: watched,
             threads: Mutex::default(),
         };
         for thread in threads {
-            let thread = thread.map_err(|fault| cannot(format!("no thread can be started: {fault}")))?;
+            let thread = thread.map_err(|fault| file.cannot(&format!("no thread can be started: {fault}")))?;
             store.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(Arc::new(store))

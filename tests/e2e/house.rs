@@ -150,10 +150,14 @@ impl House {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().and_then(Child::id).expect("the server runs")
+    }
+
     /// Sends the server a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let server = self.server.as_ref().expect("the server runs");
-        let pid = rustix::process::Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the server can be told");
     }
 

@@ -7,9 +7,11 @@
 // The harness.
 mod chance;
 mod client;
+mod counter;
 mod daemon;
 mod engine;
 mod follower;
+mod growth;
 mod house;
 mod observer;
 mod pools;
@@ -21,6 +23,7 @@ mod stream;
 mod wait;
 
 // The promises.
+mod adoption;
 mod bad_input;
 mod callers;
 mod changes;
@@ -30,10 +33,12 @@ mod cuts;
 mod endings;
 mod engine_outage;
 mod failing_agents;
+mod files;
 mod first_light;
 mod full_disk;
 mod gateway;
 mod hostile_agents;
+mod hostile_output;
 mod idempotency;
 mod key_hunt;
 mod limits;
@@ -57,6 +62,7 @@ mod restart;
 mod restart_chaos;
 mod shutdown;
 mod spans;
+mod torrent;
 mod turn_ends;
 mod turns;
 mod walls;

@@ -17,6 +17,9 @@ pub const GEMINI: &str = "greenroom/gemini:latest";
 /// The small image.
 pub const BUSYBOX: &str = "greenroom/busybox:test";
 
+/// The image of the agent that says what its prompt asks for.
+pub const CHATTERBOX: &str = "greenroom/chatterbox:test";
+
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
@@ -125,6 +128,11 @@ impl Settings {
     /// A template `shell` in the image of the real agent, which has Node as well.
     pub fn shell_with_node(self) -> Self {
         self.lines("shell", GEMINI, &["sh", "-c", SHELL])
+    }
+
+    /// A template `chatterbox`: an agent that says as much, as fast and as badly as its prompt asks for (`tests/chatterbox`).
+    pub fn chatterbox(self) -> Self {
+        self.template("chatterbox", CHATTERBOX, &["/chatterbox"])
     }
 
     /// A template whose agent speaks in lines.

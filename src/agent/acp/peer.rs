@@ -135,7 +135,7 @@ impl Peer {
 
     /// Goes on with a turn that another server began: tells the agent what it may not have been told.
     pub(super) fn resume(&mut self, turn: RunningTurn) {
-        let RunningTurn { request, pieces, content, cancelling, open, answers } = turn;
+        let RunningTurn { request, pieces, content, spoken: _, cancelling, open, answers } = turn;
         let id = prompt_id(request);
         self.writer.complete(pieces, self.prompt_message(id, &content));
         self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);
@@ -169,10 +169,7 @@ impl Peer {
                 () = self.writer.write_one(), if !self.writer.is_empty() => {}
                 command = self.commands.recv(), if self.takes_commands() => self.obey(command?),
                 heard = self.reader.next(), if self.outbox.is_empty() && self.writer.len() < ANSWER_BACKLOG => match heard {
-                    Ok(heard) => {
-                        self.hear(heard);
-                        self.outbox.reach(self.reader.mark());
-                    }
+                    Ok(heard) => self.hear_chunk(heard),
                     Err(end) => return Some(end),
                 },
                 allowed = may_go(&mut self.turn) => self.begin_turn(allowed),
@@ -281,6 +278,18 @@ impl Peer {
         self.writer.push(message::request(id, call, params));
     }
 
+    /// Hears what has come and the rest of its chunk, as far as the driver takes the events at once. The rest is bounded, and a command that
+    /// waits meanwhile waits for what is a moment for us.
+    fn hear_chunk(&mut self, first: Heard) {
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            self.hear(heard);
+            self.outbox.reach(self.reader.mark());
+            let goes_on = self.outbox.hand_on_now() && self.writer.len() < ANSWER_BACKLOG;
+            next = if goes_on { self.reader.next_at_hand() } else { None };
+        }
+    }
+
     fn hear(&mut self, heard: Heard) {
         let line = match heard {
             Heard::Line(line) => line,
@@ -291,7 +300,7 @@ impl Peer {
         match Message::parse(&line) {
             Message::Answer { id, result } => self.answered(id, result),
             Message::Request { id, method, params } => self.asked(id, &method, params),
-            Message::Notification { method, params } => self.told(&method, params),
+            Message::Notification { method, params } => self.told(method, params),
             Message::Other => {
                 self.odd.other_lines += 1;
                 self.skipped.count();
@@ -356,13 +365,13 @@ impl Peer {
         }
     }
 
-    fn told(&mut self, method: &str, mut params: Value) {
+    fn told(&mut self, method: String, mut params: Value) {
         if self.is_stale(&params) {
             self.odd.stale_updates += 1;
         } else if method == CLIENT_METHOD_NAMES.session_update {
             self.outbox.push(update::event(taken(&mut params, "update")));
         } else {
-            self.outbox.push(update::unknown(method, &params));
+            self.outbox.push(update::unknown(method, params));
         }
     }
 

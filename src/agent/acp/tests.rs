@@ -3,8 +3,10 @@
 mod boot;
 mod limits;
 mod permissions;
+mod planning;
 mod probes;
 mod recorded;
+mod resume;
 mod sessions;
 mod turns;
 

@@ -109,12 +109,12 @@ impl Peer {
         peer
     }
 
-    /// Goes on with a turn that another server began. The quiet time begins anew.
-    pub(super) fn resume(&mut self, turn: RunningTurn, input_received: u64) {
-        let RunningTurn { pieces, content, cancelling, .. } = turn;
+    /// Goes on with a turn that another server began. The quiet time begins anew, if the program has said something: one that hasn't may think
+    /// as long as ever.
+    pub(super) fn resume(&mut self, turn: RunningTurn) {
+        let RunningTurn { pieces, content, spoken, cancelling, request: _, open: _, answers: _ } = turn;
         let Some(prompt) = line::prompt(&content) else { return self.refuse() };
-        let begun = input_received >= pieces.first;
-        self.turn = Turn::Open { spoke: begun.then(Instant::now), heeded: Heeded::Yes };
+        self.turn = Turn::Open { spoke: spoken.then(Instant::now), heeded: Heeded::Yes };
         self.writer.complete(pieces, prompt);
         if cancelling {
             self.cancel();
@@ -148,10 +148,7 @@ impl Peer {
                     self.obey(command?);
                 }
                 heard = self.reader.next(), if self.outbox.is_empty() => match heard {
-                    Ok(heard) => {
-                        self.hear(heard);
-                        self.outbox.reach(self.reader.mark());
-                    }
+                    Ok(heard) => self.hear_chunk(heard),
                     Err(end) => return Some(end),
                 },
                 () = sleep_until(quiet.unwrap_or_else(Instant::now)), if quiet.is_some() => self.turn_over(None),
@@ -240,6 +237,16 @@ impl Peer {
         if !matches!(heeded, Heeded::No { next: None }) {
             *heeded = Heeded::No { next: None };
             self.say(AgentEvent::TurnEnded { stop_reason: "cancelled".to_owned() });
+        }
+    }
+
+    /// Hears what has come and the rest of its chunk, as far as the driver takes the events at once.
+    fn hear_chunk(&mut self, first: Heard) {
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            self.hear(heard);
+            self.outbox.reach(self.reader.mark());
+            next = if self.outbox.hand_on_now() { self.reader.next_at_hand() } else { None };
         }
     }
 

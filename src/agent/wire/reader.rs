@@ -54,6 +54,8 @@ pub(crate) struct Reader {
     newest: Option<u64>,
     /// What the supervisor keeps for the unfinished line of standard output.
     held: usize,
+    /// Most it is asked to keep for that.
+    held_max: usize,
     /// Why nothing more comes; told after what is left in the splitters.
     end: Option<AgentError>,
     /// Lines of standard error that were cut.
@@ -62,6 +64,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(super) fn new(output: mpsc::Receiver<FromAgent>, mark: Mark) -> Self {
+        Self::holding(output, mark, LINE_HELD)
+    }
+
+    /// Holds at most so much of the beginning of a line.
+    pub(super) fn holding(output: mpsc::Receiver<FromAgent>, mark: Mark, held_max: usize) -> Self {
         Self {
             output,
             stdout: Splitter::new(STDOUT_LINE_LIMIT, Overlong::Refuse),
@@ -70,6 +77,7 @@ impl Reader {
             mark,
             newest: None,
             held: 0,
+            held_max,
             end: None,
             cut: 0,
         }
@@ -103,10 +111,17 @@ impl Reader {
         }
     }
 
+    /// The next line of the chunk that is being read, if there is one. An error is left to [`Reader::next`].
+    pub(crate) fn next_at_hand(&mut self) -> Option<Heard> {
+        self.next_of_chunk().ok().flatten()
+    }
+
     /// Takes in a chunk, without what the mark covers.
     fn begin(&mut self, seq: u64, stream: Stream, bytes: Bytes) {
         let first = self.newest.replace(seq).is_none();
-        if first && (1..seq).contains(&self.mark.stdout.chunk) {
+        // Chunks begin at 1. A mark at none wants nothing in particular, unless it stands in the first line.
+        let wanted = self.mark.stdout.chunk.max(u64::from(self.mark.torn));
+        if first && (1..seq).contains(&wanted) {
             self.end = Some(AgentError::Protocol(self.describe_hole(seq)));
             return;
         }
@@ -128,7 +143,10 @@ impl Reader {
     fn describe_hole(&self, seq: u64) -> String {
         let wanted = self.mark.stdout.chunk;
         if self.mark.torn {
-            format!("it was in a line of more than {LINE_HELD} bytes when the server ended, and its beginning is gone")
+            format!(
+                "it was in a line of more than {} bytes when the server ended, and its beginning is gone",
+                self.held_max
+            )
         } else {
             format!("its output from chunk {wanted} on was wanted, but begins with chunk {seq}")
         }
@@ -172,7 +190,7 @@ impl Reader {
             self.chunk = None;
             self.finish_chunk(seq, cost);
         }
-        Ok(Some(found.map_or(Heard::Nothing, |line| heard(stream, &line, &mut self.cut))))
+        Ok(Some(found.map_or(Heard::Nothing, |line| heard(stream, line, &mut self.cut))))
     }
 
     /// Moves the mark behind a chunk, as far as no unfinished line holds it. Marks never move back: a chunk that was passed over
@@ -181,7 +199,7 @@ impl Reader {
         let behind = Place::behind(seq);
         if self.stdout.in_line() {
             self.held += cost;
-            self.mark.torn |= self.held > LINE_HELD;
+            self.mark.torn |= self.held > self.held_max;
         } else {
             self.mark.stdout = self.mark.stdout.max(behind);
         }
@@ -196,17 +214,17 @@ impl Reader {
         if let Some(line) = self.stdout.finish() {
             self.mark.stdout = self.mark.stdout.max(behind);
             self.mark.torn = false;
-            return Some(heard(Stream::Stdout, &line, &mut self.cut));
+            return Some(heard(Stream::Stdout, line, &mut self.cut));
         }
         let line = self.stderr.finish()?;
         self.mark.stderr = self.mark.stderr.max(behind);
-        Some(heard(Stream::Stderr, &line, &mut self.cut))
+        Some(heard(Stream::Stderr, line, &mut self.cut))
     }
 }
 
-fn heard(stream: Stream, line: &Line, cut: &mut u64) -> Heard {
+fn heard(stream: Stream, line: Line, cut: &mut u64) -> Heard {
     match stream {
-        Stream::Stdout => Heard::Line(line.bytes.clone()),
+        Stream::Stdout => Heard::Line(line.bytes),
         Stream::Stderr => {
             *cut += u64::from(line.cut);
             let mut text = readable(&line.bytes, LOG_LINE_LIMIT);

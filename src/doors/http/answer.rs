@@ -53,6 +53,16 @@ failures! {
     Answering: 400 401 404 409 413 415 500;
     /// Calls that read events.
     Reading: 400 401 404 410 429 500 503;
+    /// Calls that read a file or a folder.
+    Fetching: 400 401 404 409 429 500;
+    /// Calls that write a file, which may be called anything.
+    Storing: 400 401 404 409 413 429 500;
+    /// Calls that remove something.
+    Removing: 400 401 404 409 500;
+    /// Calls that give a whole workspace.
+    Packing: 400 401 404 409 413 429 500;
+    /// Calls that take a whole workspace.
+    Unpacking: 400 401 404 409 413 415 429 500;
     /// Calls without a token.
     Open: 500;
     /// An operator's calls that only look.
@@ -113,7 +123,7 @@ fn problem_response(status: u16) -> MetaResponse {
         409 => "In conflict with the present state; `code` says how.",
         410 => "The events after the cursor are no longer kept; `earliest_seq` says where what is kept begins.",
         412 => "`If-Match` names other versions than the present one.",
-        413 => "The body is too large.",
+        413 => "The body is too large, or what is asked for is.",
         415 => "The body isn't of a media type this call takes.",
         422 => "The idempotency key came with another body before.",
         429 => "Too fast or too many; `code` and the `RateLimit` fields say what.",

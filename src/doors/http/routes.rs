@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use poem::{PathPattern, Response};
 use poem_openapi::OpenApi;
 
+/// How a route ends that takes whatever is left, slashes included; people know it as `{path}`.
+pub(super) const THE_REST: &str = "*param1";
+
 /// Every route of an API.
 #[derive(Debug)]
 pub(in crate::doors) struct Routes(HashMap<String, Route>);
@@ -26,7 +29,8 @@ impl Routes {
         let mut routes = HashMap::new();
         for path in A::meta().into_iter().flat_map(|api| api.paths) {
             let methods = path.operations.iter().map(|operation| operation.method.to_string());
-            let fresh = || Route { path: path.path.clone(), methods: Vec::new() };
+            let for_people = path.path.replace(THE_REST, "{path}");
+            let fresh = || Route { path: for_people, methods: Vec::new() };
             routes.entry(blanked(&path.path)).or_insert_with(fresh).methods.extend(methods);
         }
         Self(routes)
@@ -49,6 +53,6 @@ impl Routes {
 }
 
 fn blanked(path: &str) -> String {
-    let blank = |part| if str::starts_with(part, [':', '{']) { "*" } else { part };
+    let blank = |part| if str::starts_with(part, [':', '{', '*']) { "*" } else { part };
     path.split('/').map(blank).collect::<Vec<_>>().join("/")
 }

@@ -87,13 +87,18 @@ impl FrameWriter {
     pub(super) async fn add_event(&mut self, json: &Bytes) -> Result<(), Cut> {
         if json.len() > COPY_MAX {
             self.flush().await?;
-            for start in (0..json.len()).step_by(FRAME_BYTES) {
-                self.send(json.slice(start..json.len().min(start + FRAME_BYTES))).await?;
-            }
-            return Ok(());
+            return self.send_sliced(json).await;
         }
         self.gathered.extend_from_slice(json);
         if self.gathered.len() >= FRAME_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// Sends bytes as they are.
+    pub(super) async fn send_sliced(&mut self, bytes: &Bytes) -> Result<(), Cut> {
+        for start in (0..bytes.len()).step_by(FRAME_BYTES) {
+            self.send(bytes.slice(start..bytes.len().min(start + FRAME_BYTES))).await?;
+        }
+        Ok(())
     }
 
     /// Sends what is gathered.

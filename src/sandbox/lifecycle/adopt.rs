@@ -21,7 +21,7 @@ use crate::{
     runtime::{ContainerId, RuntimeError},
     sandbox::{
         census::{Entry, SandboxState},
-        link::LinkListener,
+        link::{LinkError, LinkListener},
         pipes::AgentPipes,
         slot::Slot,
     },
@@ -33,6 +33,8 @@ pub struct Foundling {
     remains: Remains,
     recipe: Recipe,
     binding: Option<Binding>,
+    /// Its supervisor may call before anybody waits for it.
+    listener: Result<LinkListener, LinkError>,
 }
 
 impl Foundling {
@@ -122,7 +124,9 @@ impl Starter {
         let mut remains = Remains::new(slot, entry, self.reaper.clone());
         remains.container_is(container);
         remains.lasts();
-        Foundling { remains, recipe, binding: None }
+        let listener = LinkListener::bind(&remains.slot().link_socket());
+        let listener = listener.map(|listener| listener.with(self.reaper.leaving()));
+        Foundling { remains, recipe, binding: None, listener }
     }
 
     /// Waits for its supervisor's call. Its agent reaches its model again, if it was bound.
@@ -135,12 +139,10 @@ impl Starter {
     }
 
     async fn take_up(&self, foundling: Foundling) -> Result<Adopted, StartFailure> {
-        let Foundling { mut remains, recipe, binding } = foundling;
+        let Foundling { mut remains, recipe, binding, listener } = foundling;
         let failed = |phase| move |error: StartError| StartFailure { phase, error };
         let container = remains.container().cloned().expect("a foundling has a container");
-        // Both sockets at once: what calls first must find the other.
-        let listener = LinkListener::bind(&remains.slot().link_socket());
-        let listener = listener.map_err(StartError::from).map_err(failed(Phase::Create))?.with(self.reaper.leaving());
+        let listener = listener.map_err(StartError::from).map_err(failed(Phase::Create))?;
         let gateway = self.gateway.open_slot(&remains.slot().gateway_socket(), Arc::clone(&recipe.endpoint));
         let gateway = gateway.map_err(StartError::from).map_err(failed(Phase::Create))?;
         if let Some(binding) = binding {

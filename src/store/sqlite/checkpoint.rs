@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, wal::CheckpointMode};
 use tracing::warn;
 
-use super::file::sentence;
+use super::file::{StoreFile, sentence};
 
 /// A log that nobody adds to is copied after this, so that little is left to do after a crash.
 const QUIET: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ struct Gauge {
     passed: u32,
     /// Frames written and not yet told to [`Pressure::take_written`].
     written: u32,
-    /// The writer is asked for help.
+    /// The writer is asked for help. Until it has helped nobody else copies: two can't.
     requested: bool,
     /// Frames below which it isn't asked again.
     not_before: u32,
@@ -90,15 +90,17 @@ impl Pressure {
         std::mem::take(&mut self.gauge().written)
     }
 
-    /// Whether the writer's help was asked for.
-    pub(super) fn take_request(&self) -> bool {
-        std::mem::take(&mut self.gauge().requested)
+    /// Whether the writer's help is asked for.
+    pub(super) fn is_requested(&self) -> bool {
+        self.gauge().requested
     }
 
     /// The writer helped, or readers were in its way: then it isn't asked again soon.
     pub(super) fn relieved(&self, anew: bool) {
         let mut gauge = self.gauge();
-        gauge.not_before = if anew { 0 } else { gauge.frames.saturating_add(self.bounds.hard) };
+        gauge.requested = false;
+        gauge.passed = gauge.frames;
+        gauge.not_before = if anew { 0 } else { gauge.frames.saturating_add(self.bounds.hard / 2) };
     }
 
     pub(super) fn close(&self) {
@@ -106,11 +108,52 @@ impl Pressure {
         self.grown.notify_all();
     }
 
+    /// Waits until there is something to copy; false: no more.
+    fn wait(&self, patience: Duration, failing: bool) -> bool {
+        let few = |gauge: &mut Gauge| {
+            let grown = gauge.frames - gauge.passed >= self.bounds.soft;
+            !gauge.closed && (failing || gauge.requested || !grown)
+        };
+        let gauge = self.grown.wait_timeout_while(self.gauge(), patience, few);
+        !gauge.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    /// Frames to copy now, if there are any.
+    fn begin(&self) -> Option<u32> {
+        let mut gauge = self.gauge();
+        let grown = gauge.frames != gauge.passed;
+        gauge.passed = gauge.frames;
+        grown.then_some(gauge.frames)
+    }
+
+    fn request(&self) {
+        let mut gauge = self.gauge();
+        gauge.requested = gauge.frames >= self.bounds.hard.max(gauge.not_before);
+    }
+
+    fn gauge(&self) -> MutexGuard<'_, Gauge> {
+        self.gauge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread that copies.
+pub(super) struct Copier {
+    db: Connection,
+    pressure: Arc<Pressure>,
+    /// Last, so that it is held for longer than the connection.
+    file: Arc<StoreFile>,
+}
+
+impl Copier {
+    pub(super) fn new(file: Arc<StoreFile>, pressure: Arc<Pressure>) -> rusqlite::Result<Self> {
+        Ok(Self { db: file.checkpointer()?, pressure, file })
+    }
+
     /// Copies until it is closed.
-    pub(super) fn copy(&self, db: &Connection) {
+    pub(super) fn run(self) {
         let mut failing = false;
-        while self.wait(if failing { PAUSE } else { QUIET }, failing) {
-            let copied = self.pass(db);
+        while self.pressure.wait(if failing { PAUSE } else { QUIET }, failing) {
+            let copied = self.pass();
             if let Err(fault) = &copied
                 && !failing
             {
@@ -120,33 +163,21 @@ impl Pressure {
         }
     }
 
-    /// Waits until there is something to copy; false: no more.
-    fn wait(&self, patience: Duration, failing: bool) -> bool {
-        let few = |gauge: &mut Gauge| !gauge.closed && (failing || gauge.frames - gauge.passed < self.bounds.soft);
-        let gauge = self.grown.wait_timeout_while(self.gauge(), patience, few);
-        !gauge.unwrap_or_else(PoisonError::into_inner).0.closed
-    }
-
-    fn pass(&self, db: &Connection) -> rusqlite::Result<()> {
-        let frames = {
-            let mut gauge = self.gauge();
-            if gauge.frames == gauge.passed {
-                return Ok(());
-            }
-            gauge.passed = gauge.frames;
-            gauge.frames
-        };
-        copy_log(db, CheckpointMode::PASSIVE)?;
-        if frames >= self.bounds.hard {
-            // Once more, so that little is left for the writer.
-            copy_log(db, CheckpointMode::PASSIVE)?;
-            let mut gauge = self.gauge();
-            gauge.requested = gauge.frames >= self.bounds.hard.max(gauge.not_before);
+    fn pass(&self) -> rusqlite::Result<()> {
+        let Some(frames) = self.pressure.begin() else { return Ok(()) };
+        copy_log(&self.db, CheckpointMode::PASSIVE)?;
+        if frames >= self.pressure.bounds.hard {
+            // SQLite syncs the file only when the whole log was copied: the writer would wait for all of that. So little is left to it in both.
+            self.sync();
+            copy_log(&self.db, CheckpointMode::PASSIVE)?;
+            self.sync();
+            self.pressure.request();
         }
         Ok(())
     }
 
-    fn gauge(&self) -> MutexGuard<'_, Gauge> {
-        self.gauge.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ahead of time: whoever ends the log syncs again, and tells of failures.
+    fn sync(&self) {
+        let _told_by_the_next = self.file.sync();
     }
 }

@@ -1,9 +1,11 @@
 //! The file and the connections to it.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,20 +24,35 @@ const READER_CACHE_KIB: i64 = 4 * 1024;
 /// Statements a connection keeps ready; it has fewer.
 const STATEMENTS: usize = 48;
 
-/// Where the file is and how it is written.
-#[derive(Debug, Clone)]
+/// The store's file.
+///
+/// Whoever has a connection holds this for longer than the connection: when a process closes *any* handle of a file, the kernel drops all locks the
+/// process has on that file (POSIX), those of SQLite's own handles too. Another program would then believe that nobody uses the store.
+#[derive(Debug)]
 pub(super) struct StoreFile {
-    pub(super) path: PathBuf,
-    pub(super) durability: Durability,
-    /// The log of changes is cut to this when it begins anew.
-    pub(super) log_bytes: u64,
+    path: PathBuf,
+    handle: File,
 }
 
 impl StoreFile {
-    /// Opens the file for the writer; makes or migrates it where needed.
-    pub(super) fn open(&self) -> Result<Connection, StoreError> {
-        self.make_private().map_err(|fault| self.cannot(&format!("{fault}; its folder must be the server's own")))?;
-        let mut db = self.writer().map_err(|fault| self.cannot(&sentence(&fault)))?;
+    /// Opens the file, or makes it, readable for nobody else. SQLite gives the files beside it the same mode.
+    pub(super) fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        let open = || {
+            let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+            let mut options = fs::OpenOptions::new();
+            let options = options.create(true).truncate(false).write(true).mode(0o600).custom_flags(no_follow);
+            let handle = options.open(path)?;
+            if handle.metadata()?.permissions().mode() & 0o077 != 0 {
+                handle.set_permissions(fs::Permissions::from_mode(0o600))?;
+            }
+            Ok(Arc::new(Self { path: path.to_owned(), handle }))
+        };
+        open().map_err(|fault: io::Error| cannot(path, &format!("{fault}; it must be a file of the server's own")))
+    }
+
+    /// A connection that writes, after the file was migrated where needed. Its log of changes is cut to `log_bytes` when it begins anew.
+    pub(super) fn writer(&self, durability: Durability, log_bytes: u64) -> Result<Connection, StoreError> {
+        let mut db = self.write(durability, log_bytes).map_err(|fault| self.cannot(&sentence(&fault)))?;
         let found = schema::find(&db).map_err(|fault| self.cannot(&sentence(&fault)))?;
         let version = match found {
             Found::Empty => 0,
@@ -50,17 +67,16 @@ impl StoreFile {
         Ok(db)
     }
 
-    /// A connection that writes.
-    fn writer(&self) -> rusqlite::Result<Connection> {
+    fn write(&self, durability: Durability, log_bytes: u64) -> rusqlite::Result<Connection> {
         let db = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
-        let synchronous = match self.durability {
+        let synchronous = match durability {
             Durability::Process => "NORMAL",
             Durability::Power => "FULL",
         };
         db.pragma_update(None, "synchronous", synchronous)?;
         // Nobody who commits should copy the log into the file on the way: a thread of its own does.
         db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-        db.pragma_update_and_check(None, "journal_size_limit", self.log_bytes.cast_signed(), |_| Ok(()))?;
+        db.pragma_update_and_check(None, "journal_size_limit", log_bytes.cast_signed(), |_| Ok(()))?;
         Ok(db)
     }
 
@@ -84,19 +100,18 @@ impl StoreFile {
         Ok(db)
     }
 
-    /// Makes the file if there is none, readable for nobody else. SQLite gives the files beside it the same mode.
-    fn make_private(&self) -> io::Result<()> {
-        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
-        let mut options = fs::OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).write(true).mode(0o600).custom_flags(no_follow).open(&self.path)?;
-        let mode = file.metadata()?.permissions().mode();
-        if mode & 0o077 == 0 { Ok(()) } else { file.set_permissions(fs::Permissions::from_mode(0o600)) }
+    /// Waits until what was copied into the file is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.handle.sync_data()
     }
 
-    fn cannot(&self, reason: &str) -> StoreError {
-        StoreError::Open { path: self.path.display().to_string(), reason: reason.to_owned() }
+    pub(super) fn cannot(&self, reason: &str) -> StoreError {
+        cannot(&self.path, reason)
     }
+}
+
+fn cannot(path: &Path, reason: &str) -> StoreError {
+    StoreError::Open { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
 /// Changes go to a log beside the file, so that readers and the writer don't wait for each other.

@@ -19,15 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The connections.
 #[derive(Debug)]
 pub(super) struct Readers {
-    file: StoreFile,
     /// Held to take one or put one back.
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
+    /// Last, so that it is held for longer than the connections.
+    file: Arc<StoreFile>,
 }
 
 impl Readers {
-    pub(super) fn new(file: StoreFile) -> Self {
-        Self { file, idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    pub(super) fn new(file: Arc<StoreFile>) -> Self {
+        Self { idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)), file }
     }
 
     /// Reads. A caller who goes away leaves the read to end by itself, and its connection to the next.

@@ -28,11 +28,11 @@ use super::{
     checkpoint::{Pressure, copy_log},
     claims::Claims,
     debts::{Debt, Debts},
-    file::{LOCK_WAIT, sentence},
+    file::{LOCK_WAIT, StoreFile, sentence},
     ledger::{Ledger, Refusal},
     queue::{Batch, Next, Queue},
 };
-use crate::store::{Change, Health};
+use crate::store::{Change, Health, sqlite::PAGE_BYTES};
 
 /// The first pause before writing is tried again, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -58,6 +58,8 @@ pub(super) struct Writer {
     pub(super) relief: Vec<Change>,
     /// When removing may be tried again, after it failed.
     pub(super) rest: Option<Instant>,
+    /// Last, so that it is held for longer than the connection.
+    pub(super) _file: Arc<StoreFile>,
 }
 
 impl Writer {
@@ -203,7 +205,7 @@ impl Writer {
             return;
         }
         // As much as is written, at the least: or the file would grow for as long as there is no quiet moment.
-        let budget = 2 * i64::try_from(self.pressure.take_written()).unwrap_or(i64::MAX / 2);
+        let budget = 2 * PAGE_BYTES.cast_signed() * i64::from(self.pressure.take_written());
         let paid = self.debts.pay(&mut self.db, budget);
         if let Err(fault) = &paid
             && self.rest.is_none()
@@ -215,7 +217,7 @@ impl Writer {
 
     /// Copies the rest of a log that grew too long, while nobody adds to it, and waits a little for readers that are in it.
     fn relieve_log(&self) {
-        if self.pressure.take_request() {
+        if self.pressure.is_requested() {
             let copied = restart_log(&self.db);
             self.pressure.relieved(copied.is_ok());
         }
