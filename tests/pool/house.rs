@@ -154,7 +154,7 @@ impl House {
             for slot in slots {
                 let Some(ready) = slot.ready() else { continue };
                 let found = list.iter().find(|found| found.slot == *slot.id()).expect("its container was left");
-                let recipe = plan.recipe_of(ready.template.clone(), &ready.settings.image, &house.tasks);
+                let recipe = plan.recipe_of(ready.template.clone(), &ready.settings.image, house.tasks);
                 let generation = Generation::default();
                 let admission = Admission {
                     slot: slot.id().clone(),
