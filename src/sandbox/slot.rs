@@ -4,6 +4,7 @@
 //! <state>/slots/<slot>/
 //!   run/            link.sock, gateway.sock          mounted read-only
 //!   box/workspace/  the workspace while it is in use box/ is the container's /sandbox
+//!   box/.trash/     what its user removed from it, until it is taken from the disk
 //!   leased          an empty file, from the moment somebody leased the sandbox
 //!   belongs-to ->   where the workspace goes back to (only while it is a user's)
 //! ```

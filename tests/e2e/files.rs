@@ -242,7 +242,7 @@ async fn an_agent_that_swaps_folders_for_links_gets_nothing_outside_touched() {
     let canary = fs::metadata(outside.join("canary")).expect("there");
 
     let race = "cd /sandbox/workspace; mkdir real; echo inside >real/file; mkfifo pipe; \
-        (while :; do ln -sfn ../outside dir; ln -sfn real dir; ln -sfn /sandbox/outside fresh; rm -f fresh; \
+        (while :; do rm -rf dir; ln -sfn ../outside dir; ln -sfn real dir; ln -sfn /sandbox/outside fresh; rm -f fresh; \
         mv fresh was; rm -rf was; mv real moved; mv moved real; done) >/dev/null 2>&1 & echo begun";
     assert_eq!(alice.ask(&session, race).await.trim(), "begun");
     let (begun, mut read, mut refused) = (Instant::now(), 0, 0);
