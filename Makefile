@@ -1,7 +1,7 @@
 # `make` lists what there is. One target folder for everything, so that nothing is built twice.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint engine podman image test-image supervisor openapi bench-lease bench-refill soak chaos clean-state
+.PHONY: help run test test-fast lint engine podman image test-image chatterbox supervisor openapi bench-lease bench-refill bench-events soak chaos clean-state
 
 # Where `make run` keeps its state, as `greenroom serve --dev` chooses it.
 GREENROOM_STATE ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/greenroom
@@ -34,6 +34,9 @@ image: engine ## the sandbox image of Gemini CLI
 test-image: engine ## the small image for tests
 	@scripts/test-image
 
+chatterbox: engine ## the image of the agent for tests that says what its prompt asks for
+	@scripts/chatterbox
+
 supervisor: ## the static supervisor, in target/supervisor/
 	@scripts/supervisor
 
@@ -48,10 +51,13 @@ bench-lease: image supervisor ## warm against cold, 50 times each; writes target
 bench-refill: image supervisor ## refill under continuous leasing against what the machine can start; writes target/bench/refill.json
 	cargo bench --locked --bench refill
 
+bench-events: chatterbox supervisor ## events a second and their latency, agent to SSE reader, with 1, 10 and 100 sessions; writes target/bench/events.json
+	cargo bench --locked --bench events
+
 soak: image test-image supervisor ## opens, prompts, aborts, kills for MINUTES=20, a census before and after; writes target/bench/soak.json
 	MINUTES=$(or $(MINUTES),20) cargo bench --locked --bench soak
 
-chaos: ## the pool's kill and fault tests alone, the long ones included
+chaos: ## the kill, cut and fault tests alone, the long ones included
 	@scripts/chaos
 
 clean-state: ## remove the state folder of a stopped `make run`, workspaces included

@@ -3,23 +3,32 @@
 //! A protocol boots an agent over its pipes until it is ready for a prompt, then runs it as a task: commands go in, events
 //! come out in the order the agent said them. Both queues are bounded; an event that isn't taken holds the agent back. The task ends
 //! when the agent does, when the command side is dropped, or when the agent breaks a limit, and its last event says which.
+//!
+//! An agent outlives the server that booted it. Each event says how far the agent's output is done with once the event is kept
+//! ([`Mark`]), each prompt says in which pieces of input it goes out ([`Pieces`]); with both written down, another server takes the running
+//! agent up again ([`AgentProtocol::resume`]) and nothing the agent said, and nothing it was told, is lost or doubled.
 
 pub mod acp;
 mod early;
 #[cfg(test)]
 mod fake;
-mod framing;
+pub(crate) mod framing;
 pub mod lines;
+mod mark;
 mod outbox;
+mod resume;
 mod wire;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use early::EarlyEvents;
+pub use mark::{LINE_HELD, Mark, Place};
+pub use resume::{Pieces, ResumePlan, RunningTurn};
 
 use crate::{
     sandbox::pipes::{AgentExit, AgentPipes, Stream},
@@ -112,7 +121,7 @@ fn describe_exit(exit: &AgentExit) -> String {
 }
 
 /// One of the answers a permission offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionOption {
     /// The agent's id for it.
     pub option_id: String,
@@ -130,8 +139,8 @@ pub enum AgentCommand {
     OpenSession {
         /// The working folder, as the agent sees it.
         workspace: String,
-        /// The answer.
-        reply: oneshot::Sender<Result<(), AgentError>>,
+        /// The answer: what the agent's memory is from now on.
+        reply: oneshot::Sender<Result<Value, AgentError>>,
     },
     /// Sets the agent's mode (such as `yolo` or `plan`) for its session.
     SetMode {
@@ -149,10 +158,19 @@ pub enum AgentCommand {
     },
     /// Starts a turn. Content blocks as in ACP. The turn ends with [`AgentEvent::TurnEnded`] or [`AgentEvent::TurnFailed`], or with the
     /// agent: [`AgentEvent::Gone`]. One turn at a time: a prompt while one runs is dropped with a warning, for its end would be
-    /// taken for the running one's.
+    /// taken for the running one's; then `planned` is dropped too.
+    ///
+    /// Nothing is written before `go`: the driver first writes down which pieces of input the prompt will be. Dropping `go` takes the
+    /// prompt back. Between the two nothing else is written, and no other command is taken.
     Prompt {
+        /// The driver's number of the prompt, unique in the agent's life.
+        request: u64,
         /// ACP content blocks.
         content: Vec<Value>,
+        /// Where the protocol says in which pieces the prompt will go out.
+        planned: oneshot::Sender<Pieces>,
+        /// Says that it may.
+        go: oneshot::Receiver<()>,
     },
     /// Asks the agent to end the running turn; it still ends by its event. All open permission requests are answered `cancelled`.
     Cancel,
@@ -198,6 +216,8 @@ pub enum AgentEvent {
     PermissionRequested {
         /// Names the request in [`AgentCommand::AnswerPermission`].
         request: u64,
+        /// The agent's own id for the request: what the answer has to carry.
+        agent_id: Value,
         /// The tool call, fields in `snake_case`.
         tool_call: Value,
         /// The answers on offer.
@@ -214,13 +234,27 @@ pub enum AgentEvent {
     Gone(AgentError),
 }
 
+/// An event, and how far the agent's output is done with once it is kept.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// None: what the agent wrote came to nothing, and only the mark moved.
+    pub event: Option<AgentEvent>,
+    /// Covers everything up to this event and nothing behind it.
+    pub mark: Mark,
+}
+
 /// A booted agent, ready for a prompt.
 #[derive(Debug)]
 pub struct Agent {
     /// Commands; dropping this ends the agent's task.
     pub commands: mpsc::Sender<AgentCommand>,
     /// What it says.
-    pub events: mpsc::Receiver<AgentEvent>,
+    pub events: mpsc::Receiver<Said>,
+    /// Newest chunk of output the supervisor may forget. Whoever takes the events moves it, to [`Mark::forgettable`], when they are kept as
+    /// safely as they have to be; an agent for whom nobody does is held back when its window is full.
+    pub done_with: watch::Sender<u64>,
+    /// What its protocol must know to take it up again.
+    pub memory: Value,
     /// How long its boot took.
     pub boot: BootTimes,
 }
@@ -233,4 +267,11 @@ pub trait AgentProtocol: Send + Sync + 'static {
     /// # Errors
     /// The agent exits, refuses, breaks the protocol or misses a deadline. Its pipes are dropped then.
     async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, BootError>;
+
+    /// Takes up an agent that was booted before, by us or by a server before us. It may be in the middle of a turn. What it said behind
+    /// the mark comes as events, and whether it is still well too: nothing is waited for here.
+    ///
+    /// # Errors
+    /// The plan's memory is none of this protocol's. The pipes are dropped then.
+    fn resume(&self, pipes: AgentPipes, plan: ResumePlan) -> Result<Agent, AgentError>;
 }

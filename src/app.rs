@@ -1,9 +1,10 @@
 //! The composition root: builds every room, starts them in order, stops them in order.
 //!
-//! Start: folders and lock → engine answers → leftovers of a former run are cleared → one throw-away sandbox proves engine, mounts and link →
-//! pools → doors. A step that fails ends the start with a sentence that names the remedy; nothing is served on assumptions.
-//! Stop: no new work, who waits is told → sessions end (`shutdown`), stock is destroyed → doors drain → all sandboxes are gone → telemetry is
-//! flushed by the caller. Each under a deadline.
+//! Start: folders, lock and store → engine answers → what a former run left is taken up or cleared → one throw-away sandbox proves engine, mounts
+//! and link → pools and sessions → doors. A step that fails ends the start with a sentence that names the remedy, and leaves what it would have
+//! taken up; nothing is served on assumptions.
+//! Stop: no new work, who waits is told → sessions end (`shutdown`) and stock is destroyed, or both are left running for the next run ([`Stop`]) →
+//! doors drain → the store is closed → what was to go is gone → telemetry is flushed by the caller. Each under a deadline.
 
 mod capacity;
 mod descriptors;
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 
 pub use engine::{Engine, Proven};
 pub use house::StartError;
+use leftovers::Former;
 use reload::Reload;
 pub use reload::ReloadError;
 
@@ -38,12 +40,27 @@ use crate::{
     ids::UserId,
     limits::Limits,
     pool::{Pools, PoolsParts},
-    service::{self, Service},
+    sandbox::census::Counts,
+    service::{self, Left, Service},
+    store::AnyStore,
     telemetry::Metrics,
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How a server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Sessions and warm agents are left running, as they are: the next run of the server takes them up. Who doesn't come back within
+    /// `sandbox.orphan_grace` loses them.
+    HandOver,
+    /// Everything ends.
+    Drain,
+}
+
+/// How long a stop waits for what is still to be written down.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the command line adds to the settings.
 #[derive(Debug, Default)]
@@ -67,6 +84,7 @@ pub struct Addresses {
 pub struct App {
     config: Arc<Config>,
     engine: Engine,
+    store: AnyStore,
     service: Arc<Service>,
     pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
@@ -86,16 +104,7 @@ impl App {
     /// A sentence with its remedy.
     pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
         config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
-        let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
-        if let Some((user, token)) = extras.dev_token {
-            authenticator = authenticator.with_token(user, &token);
-        }
-        if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
-            return Err(StartError::Setting(format!(
-                "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
-                config.server.address
-            )));
-        }
+        let authenticator = authenticator(&config, extras.dev_token)?;
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
         let limits = Arc::new(Limits::new(&config.limits).map_err(|error| StartError::Setting(error.to_string()))?);
@@ -106,12 +115,11 @@ impl App {
         let engine = Engine::open(&config, &metrics)?;
         let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
-        engine.clear_leftovers().await?;
-        if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
-            engine.close().await;
-            return Err(error);
-        }
-        info!("one throw-away sandbox proved engine, mounts and link");
+        let store = engine.store(&config)?;
+        let stored = store.sessions().await.map_err(StartError::Store)?;
+        let recipes = engine::identified(&*engine.runtime, engine.recipes.clone()).await;
+        let former = engine.former(&config, &recipes, &stored).await?;
+        let mut former = prove(&engine, former).await?;
 
         capacity::tell(engine.census.capacity());
         capacity::warn_of_too_little(&config, engine.census.capacity());
@@ -120,7 +128,8 @@ impl App {
         }
         let background = CancellationToken::new();
         let pools = Pools::start(PoolsParts {
-            recipes: engine::identified(&*engine.runtime, engine.recipes.clone()).await,
+            recipes,
+            former: former.warm,
             settings: config.pool.clone(),
             census: Arc::clone(&engine.census),
             starter: Arc::clone(&engine.starter),
@@ -132,12 +141,18 @@ impl App {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
             limits: Arc::clone(&limits),
+            store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
             session: config.session.clone(),
             model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
             state_dir: engine.house.dir.clone(),
             metrics,
         }));
+        let left = stored.into_iter().map(|stored| {
+            let foundling = leftovers::slot_of(&stored).and_then(|slot| former.leased.remove(&slot));
+            Left { stored, sandbox: foundling.map(|foundling| pools.pending(foundling)) }
+        });
+        service.recover(left.collect()).await;
         let taken = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
         let addresses =
             Addresses { server: taken(&users, config.server.address), admin: taken(&operators, config.admin.address) };
@@ -152,7 +167,19 @@ impl App {
             metrics: engine.metrics.clone(),
             machine_bytes: facts.memory_bytes,
         });
-        Ok(Self { config, engine, service, pools, authenticator, limits, addresses, listeners, background, reload })
+        Ok(Self {
+            config,
+            engine,
+            store,
+            service,
+            pools,
+            authenticator,
+            limits,
+            addresses,
+            listeners,
+            background,
+            reload,
+        })
     }
 
     /// Where it listens: with the ports that were really taken.
@@ -185,11 +212,11 @@ impl App {
         self.reload.reload().await
     }
 
-    /// Serves until `shutdown`, then stops in order. Serves once.
+    /// Serves until `stop` says how to end, then stops in order. Serves once.
     ///
     /// # Errors
     /// It has served already.
-    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), StartError> {
+    pub async fn run(&self, stop: impl Future<Output = Stop>) -> Result<(), StartError> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (users, operators) = listeners.ok_or_else(|| StartError::Setting("an app serves once".to_owned()))?;
         let doors_stop = CancellationToken::new();
@@ -211,20 +238,79 @@ impl App {
         serving.close();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
 
-        shutdown.cancelled().await;
-        info!("stopping: no new work is taken");
+        let stop = match stop.await {
+            Stop::HandOver if !self.engine.runtime.kind().outlives_the_server() => {
+                info!("nobody can take up plain processes: all sessions end");
+                Stop::Drain
+            }
+            stop => stop,
+        };
+        info!(?stop, "stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
-        self.pools.close().await;
-        if timeout(STOP_DEADLINE, self.service.end_sessions()).await.is_err() {
-            warn!("not all sessions ended in time");
+        match stop {
+            Stop::HandOver => self.hand_over().await,
+            Stop::Drain => {
+                self.pools.close().await;
+                until_stopped(self.service.end_sessions()).await;
+            }
         }
         doors_stop.cancel();
         serving.wait().await;
+        self.store.close(STORE_PATIENCE).await;
         self.engine.close().await;
         info!("stopped");
         Ok(())
     }
+
+    /// Lets go of sessions and stock without ending them. Sessions first: one that is being taken up needs its pool for that.
+    async fn hand_over(&self) {
+        let Counts { leased, ready, .. } = self.engine.census.all();
+        info!(leased, ready, "sandboxes are left to the next run of the server");
+        self.engine.leave_what_lasts();
+        self.pools.halt().await;
+        until_stopped(self.service.hand_over()).await;
+        self.pools.close().await;
+    }
+}
+
+/// The caller goes on when the deadline has passed.
+async fn until_stopped(sessions: impl Future<Output = ()>) {
+    if timeout(STOP_DEADLINE, sessions).await.is_err() {
+        warn!("not all sessions came to a stop in time");
+    }
+}
+
+/// Who may come in.
+fn authenticator(config: &Config, dev_token: Option<(UserId, SecretString)>) -> Result<Authenticator, StartError> {
+    let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
+    if let Some((user, token)) = dev_token {
+        authenticator = authenticator.with_token(user, &token);
+    }
+    if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
+        return Err(StartError::Setting(format!(
+            "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
+            config.server.address
+        )));
+    }
+    Ok(authenticator)
+}
+
+/// Proves engine, mounts and link, unless what is taken up leaves no room for that: then those do, by their supervisors' calls.
+async fn prove(engine: &Engine, former: Former) -> Result<Former, StartError> {
+    if former.count() > 0 && !engine.has_room_to_prove() {
+        info!("no throw-away sandbox: those of the former run leave no room for it");
+        return Ok(former);
+    }
+    if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
+        // Who repairs it soon enough still finds them.
+        engine.leave_what_lasts();
+        drop(former);
+        engine.close().await;
+        return Err(error);
+    }
+    info!("one throw-away sandbox proved engine, mounts and link");
+    Ok(former)
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

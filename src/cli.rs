@@ -2,6 +2,7 @@
 //!
 //! Commands read settings, call one room and end. They don't know how anything is done.
 
+mod backup;
 mod check;
 pub mod exit;
 mod healthcheck;
@@ -19,6 +20,7 @@ Examples:
   greenroom serve --config greenroom.toml     a server to keep
   greenroom check                             what this engine really enforces
   greenroom keys create --user ada            a token for a user
+  greenroom backup --to greenroom.backup      a copy of what the server keeps, while it serves
 
 Exit codes:
   0   done
@@ -50,6 +52,8 @@ enum Command {
         #[command(flatten)]
         keys: keys::KeysArgs,
     },
+    /// Copy the store (sessions, their events, tokens spent) while a server works with it.
+    Backup(backup::BackupArgs),
     /// Run a model without a model: scripted answers, for trying out and testing.
     ModelStub(model_stub::ModelStubArgs),
     /// Ask a running server whether it is alive; for container health checks.
@@ -67,6 +71,7 @@ impl Cli {
             Command::Openapi(args) => openapi::run(args),
             Command::Check(args) => block_on(check::run(args)),
             Command::Keys { settings, keys } => keys::run(keys, &settings.load()?.state),
+            Command::Backup(args) => backup::run(args),
             Command::ModelStub(args) => block_on(model_stub::run(args)),
             Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         }

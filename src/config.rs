@@ -9,6 +9,7 @@ mod engine;
 mod fault;
 mod listeners;
 pub mod load;
+pub mod permissions;
 pub mod reload;
 mod secret;
 mod sources;
@@ -20,10 +21,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use engine::{Pool, Runtime, RuntimeChoice, Sandbox, State};
+pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
 pub use load::{Overrides, Sources, load};
+pub use permissions::{PermissionPolicy, ToolKind, Verdict};
 pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use users::{Auth, Limits, Model, Session, Token};

@@ -30,6 +30,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod doors;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]

@@ -107,6 +107,12 @@ impl Limits {
         self.sessions.hold(user).map_err(|state| too_many("too many sessions are open; close one first", state))
     }
 
+    /// Holds one of the user's sessions that was granted before, whatever the limit says now.
+    #[must_use]
+    pub fn keep_session(&self, user: &UserId) -> Permit {
+        self.sessions.keep(user)
+    }
+
     /// How large files and archives may be.
     #[must_use]
     pub const fn files(&self) -> FileLimits {

@@ -1,21 +1,37 @@
 //! One session's event log: append, read, follow.
 //!
-//! Events are numbered from 1 without holes and are in the log before any reader sees them. The log is bounded by the size of its
-//! text: past that the oldest events go, and a reader whose place is gone is told so with the earliest number that is kept, never
-//! given a silent gap. Readers only follow: none of them can slow the writer, and what one read gives is bounded in number and bytes.
-//! For now the log is in memory and ends with the server.
+//! Events are numbered from 1 without holes. One writer, the session's driver, gathers what happened in a [`Batch`] and writes it to the store as
+//! one; readers see an event only when the store says that it is durable, so nobody ever saw what a crash takes back.
+//!
+//! ```text
+//!   driver ── Batch ──► store ──(durable)──► tip ──► readers: from the tail if they are near, else from the store
+//!                └────► tail (the newest, in memory)
+//! ```
+//!
+//! The log is bounded by the size of its text: past that the oldest events go, and a reader whose place is gone is told so with the earliest number
+//! that is kept, never given a silent gap. Readers only follow: none of them can slow the writer, one read is bounded in number and bytes, and what
+//! a reader holds is one read. How much is under way to the store is for the driver to bound ([`EventLog::under_way`]).
+
+mod reader;
+mod retention;
+mod tail;
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
+
+pub use reader::LogReader;
+use retention::Retention;
+use tail::Tail;
 
 use crate::{
     ids::{SessionId, TurnId},
     session::event::{Event, EventType},
+    store::{AnyStore, Change, EventRows, StoreError, StoredSession},
 };
 
 /// Most events one read gives.
@@ -31,255 +47,258 @@ pub struct CursorExpired {
     pub earliest: u64,
 }
 
-#[derive(Debug)]
-struct Kept {
-    events: VecDeque<Arc<Event>>,
-    bytes: usize,
-    max_bytes: usize,
+/// Why nothing can be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LogError {
+    /// The place is gone.
+    #[error(transparent)]
+    Expired(#[from] CursorExpired),
+    /// The store doesn't work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-impl Kept {
-    /// Lets go of the oldest until the rest fits; the newest stays.
-    fn fit(&mut self) {
-        while self.bytes > self.max_bytes && self.events.len() > 1 {
-            if let Some(oldest) = self.events.pop_front() {
-                self.bytes -= oldest.json.len();
-            }
-        }
-    }
-}
-
-/// What every reader is woken by.
+/// What is durable; every reader is woken when it moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tip {
-    last_seq: u64,
+pub struct Tip {
+    /// The newest event.
+    pub last_seq: u64,
+    /// The newest write: see [`EventLog::written`].
+    pub writes: u64,
+    /// The last event of all is durable.
     closed: bool,
+}
+
+/// What is known of events that are numbered, durable or not.
+#[derive(Debug)]
+struct Head {
+    last_seq: u64,
+    writes: u64,
+    closed: bool,
+    /// Bytes that are queued and not durable.
+    under_way: usize,
+    tail: Tail,
+    retention: Retention,
 }
 
 /// The events of one session.
 #[derive(Debug)]
 pub struct EventLog {
     session: SessionId,
-    /// Held for one append or one read, never across an await.
-    kept: Mutex<Kept>,
+    store: AnyStore,
+    /// A few lines at a time, never across an await.
+    head: Mutex<Head>,
     tip: watch::Sender<Tip>,
 }
 
 impl EventLog {
-    /// An empty log that keeps at most `max_bytes` of event text (and always the newest event).
+    /// An empty log that keeps at most about `max_bytes` of event text, and always the newest events.
     #[must_use]
-    pub fn new(session: SessionId, max_bytes: usize) -> Arc<Self> {
-        let kept = Mutex::new(Kept { events: VecDeque::new(), bytes: 0, max_bytes });
-        Arc::new(Self { session, kept, tip: watch::Sender::new(Tip { last_seq: 0, closed: false }) })
+    pub fn new(session: SessionId, store: AnyStore, max_bytes: usize) -> Arc<Self> {
+        Self::begin(session, store, 0, false, Retention::new(max_bytes))
     }
 
-    /// Appends an event; returns its number. [`EventType::SessionEnded`] closes the log: nothing is taken after it.
-    pub fn append(&self, kind: EventType, turn: Option<&TurnId>, content: &Value) -> u64 {
-        let mut kept = self.kept();
-        let tip = *self.tip.borrow();
-        if tip.closed {
-            return tip.last_seq;
+    /// The log of a session that an earlier server wrote.
+    #[must_use]
+    pub fn restored(stored: &StoredSession, store: AnyStore, max_bytes: usize) -> Arc<Self> {
+        let bytes = usize::try_from(stored.bytes).unwrap_or(usize::MAX);
+        let retention = Retention::restored(max_bytes, stored.earliest_seq, stored.last_seq, bytes);
+        let over = stored.row.ended_at.is_some();
+        Self::begin(stored.row.session.clone(), store, stored.last_seq, over, retention)
+    }
+
+    fn begin(session: SessionId, store: AnyStore, last_seq: u64, closed: bool, retention: Retention) -> Arc<Self> {
+        let head = Head { last_seq, writes: 0, closed, under_way: 0, tail: Tail::default(), retention };
+        let tip = watch::Sender::new(Tip { last_seq, writes: 0, closed });
+        Arc::new(Self { session, store, head: Mutex::new(head), tip })
+    }
+
+    /// Begins to gather what is written together. Only the session's one writer may have one, and one at a time.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        let head = self.head();
+        Batch { last_seq: head.last_seq, closed: head.closed, bytes: 0, events: Vec::new(), changes: Vec::new() }
+    }
+
+    /// Queues a batch, which is empty then; says which write it is. An empty one is none: the number of the latest is given.
+    pub fn write(self: &Arc<Self>, batch: &mut Batch) -> u64 {
+        let (last_seq, closed, bytes) = (batch.last_seq, batch.closed, std::mem::take(&mut batch.bytes));
+        let (events, mut changes) = (std::mem::take(&mut batch.events), std::mem::take(&mut batch.changes));
+        if events.is_empty() && changes.is_empty() {
+            return self.head().writes;
         }
-        let seq = tip.last_seq + 1;
-        let event = Arc::new(Event::new(seq, kind, &self.session, turn.cloned(), content));
-        kept.bytes += event.json.len();
-        kept.events.push_back(event);
-        kept.fit();
-        self.tip.send_replace(Tip { last_seq: seq, closed: kind == EventType::SessionEnded });
+        let tip = {
+            let mut head = self.head();
+            debug_assert_eq!(head.last_seq + events.len() as u64, last_seq, "there is one writer");
+            let durable = self.tip.borrow().last_seq;
+            if let Some(first) = events.first().map(|event| event.seq) {
+                let session = self.session.clone();
+                let texts = events.iter().map(|event| event.json.clone()).collect();
+                changes.push(Change::Events { session, first, events: texts });
+                if let Some(up_to) = head.retention.add(last_seq, bytes) {
+                    changes.push(Change::Trim { session: self.session.clone(), up_to });
+                }
+                head.tail.push(events, durable);
+            }
+            head.last_seq = last_seq;
+            head.closed = closed;
+            head.writes += 1;
+            head.under_way += bytes;
+            Tip { last_seq, writes: head.writes, closed }
+        };
+        let log = Arc::clone(self);
+        self.store.write(changes, Box::new(move || log.is_durable(tip, bytes)));
+        tip.writes
+    }
+
+    /// Appends one event on its own; returns its number. [`EventType::SessionEnded`] closes the log: nothing is taken after it.
+    pub fn append(self: &Arc<Self>, kind: EventType, turn: Option<&TurnId>, content: &Value) -> u64 {
+        let mut batch = self.batch();
+        let seq = batch.event(&self.session, kind, turn, content);
+        self.write(&mut batch);
         seq
     }
 
-    /// The number of the newest event; 0 when there is none.
+    /// The number of the newest durable event; 0 when there is none.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
         self.tip.borrow().last_seq
     }
 
+    /// The number of the newest write that is durable. Wakes at every one.
+    #[must_use]
+    pub fn written(&self) -> watch::Receiver<Tip> {
+        self.tip.subscribe()
+    }
+
     /// The event text that is kept, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.kept().bytes
+        self.head().retention.bytes()
     }
 
-    /// Keeps at most `max_bytes` from now on. Readers that were at the newest events lose nothing; those further behind are told.
-    pub fn shrink(&self, max_bytes: usize) {
-        let mut kept = self.kept();
-        kept.max_bytes = kept.max_bytes.min(max_bytes);
-        kept.fit();
-        kept.events.shrink_to_fit();
+    /// Event text that is queued and not durable yet, in bytes.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.head().under_way
+    }
+
+    /// Waits until all that was written before is durable.
+    ///
+    /// # Errors
+    /// It isn't within `patience`.
+    pub async fn settled(&self, patience: Duration) -> Result<(), StoreError> {
+        let writes = self.head().writes;
+        let mut tip = self.tip.subscribe();
+        if tip.borrow_and_update().writes >= writes {
+            return Ok(());
+        }
+        match timeout(patience, tip.wait_for(|tip| tip.writes >= writes)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Failing("what happened last could not be written down yet".to_owned())),
+        }
     }
 
     /// Up to `limit` (at most [`READ_MAX`]) events after `after`, fewer when their text comes to [`READ_BYTES`]. Empty: there is
     /// nothing newer yet.
     ///
     /// # Errors
-    /// [`CursorExpired`].
-    pub fn read(&self, after: u64, limit: usize) -> Result<Vec<Arc<Event>>, CursorExpired> {
-        let kept = self.kept();
-        let Some(earliest) = kept.events.front().map(|event| event.seq) else { return Ok(Vec::new()) };
-        if after + 1 < earliest {
-            return Err(CursorExpired { earliest });
+    /// [`LogError`].
+    pub async fn read(&self, after: u64, limit: usize) -> Result<Vec<Arc<Event>>, LogError> {
+        let limit = limit.min(READ_MAX);
+        let durable = self.last_seq();
+        if after >= durable || limit == 0 {
+            return Ok(Vec::new());
         }
-        let skip = usize::try_from(after + 1 - earliest).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let fits = |event: &&Arc<Event>| {
-            let first = bytes == 0;
-            bytes += event.json.len();
-            first || bytes <= READ_BYTES
-        };
-        Ok(kept.events.iter().skip(skip).take(limit.min(READ_MAX)).take_while(fits).cloned().collect())
+        if let Some(near) = self.head().tail.read(after, durable, limit, READ_BYTES) {
+            return Ok(near);
+        }
+        match self.store.events(&self.session, after, limit, READ_BYTES).await? {
+            EventRows::Rows(rows) => rows
+                .into_iter()
+                .map(|(seq, json)| {
+                    let unreadable = || StoreError::Failing(format!("event {seq} can't be read"));
+                    Ok(Arc::new(Event::read(seq, json).ok_or_else(unreadable)?))
+                })
+                .collect(),
+            EventRows::Expired { earliest } => Err(CursorExpired { earliest }.into()),
+        }
     }
 
     /// A reader that begins after `after`.
     #[must_use]
     pub fn follow(self: &Arc<Self>, after: u64) -> LogReader {
-        LogReader { log: Arc::clone(self), tip: self.tip.subscribe(), after, read: VecDeque::new() }
+        LogReader::new(Arc::clone(self), self.tip.subscribe(), after)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets go of what is in memory: the session is over, and whoever still reads it reads from the store.
+    pub fn rest(&self) {
+        let durable = self.last_seq();
+        self.head().tail.clear(durable);
     }
-}
 
-/// One reader's place in a log.
-#[derive(Debug)]
-pub struct LogReader {
-    log: Arc<EventLog>,
-    tip: watch::Receiver<Tip>,
-    after: u64,
-    read: VecDeque<Arc<Event>>,
-}
-
-impl LogReader {
-    /// The next event, waiting for it if need be; none when the session is over and all was read. Safe to drop while it waits:
-    /// the place is kept.
-    ///
-    /// # Errors
-    /// [`CursorExpired`] when the reader fell behind what is kept.
-    pub async fn next(&mut self) -> Result<Option<Arc<Event>>, CursorExpired> {
-        loop {
-            if let Some(event) = self.read.pop_front() {
-                self.after = event.seq;
-                return Ok(Some(event));
-            }
-            let tip = *self.tip.borrow_and_update();
-            if tip.last_seq > self.after {
-                self.read.extend(self.log.read(self.after, READ_MAX)?);
-            } else if tip.closed || self.tip.changed().await.is_err() {
-                return Ok(None);
-            }
+    fn is_durable(&self, tip: Tip, bytes: usize) {
+        let mut head = self.head();
+        head.under_way = head.under_way.saturating_sub(bytes);
+        match tip.closed {
+            true => head.tail.clear(tip.last_seq),
+            false => head.tail.fit(tip.last_seq),
         }
+        drop(head);
+        self.tip.send_replace(tip);
+    }
+
+    fn head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is written together: events, and what goes with them.
+#[derive(Debug)]
+pub struct Batch {
+    last_seq: u64,
+    closed: bool,
+    bytes: usize,
+    events: Vec<Arc<Event>>,
+    changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Adds an event; returns its number. After [`EventType::SessionEnded`] nothing is added.
+    pub fn event(&mut self, session: &SessionId, kind: EventType, turn: Option<&TurnId>, content: &Value) -> u64 {
+        if !self.closed {
+            self.last_seq += 1;
+            self.closed = kind == EventType::SessionEnded;
+            let event = Event::new(self.last_seq, kind, session, turn.cloned(), content);
+            self.bytes += event.json.len();
+            self.events.push(Arc::new(event));
+        }
+        self.last_seq
+    }
+
+    /// Adds what goes with the events.
+    pub fn change(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// Whether there are events in it.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.changes.is_empty()
+    }
+
+    /// The text of its events, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn log(max_bytes: usize) -> Arc<EventLog> {
-        EventLog::new(SessionId::from_client("ses_test"), max_bytes)
-    }
-
-    #[tokio::test]
-    async fn a_reader_replays_and_follows_without_hole_or_repetition() {
-        let log = log(usize::MAX);
-        for number in 0..300 {
-            log.append(EventType::MessageDelta, None, &json!({"text": number}));
-        }
-        let writer = Arc::clone(&log);
-        let mut reader = log.follow(0);
-        let writing = tokio::spawn(async move {
-            for number in 300..1000 {
-                writer.append(EventType::MessageDelta, None, &json!({"text": number}));
-                tokio::task::yield_now().await;
-            }
-            writer.append(EventType::SessionEnded, None, &json!({}));
-        });
-        let mut seen = Vec::new();
-        while let Some(event) = reader.next().await.expect("nothing expires") {
-            seen.push(event.seq);
-        }
-        writing.await.expect("the writer ends");
-        assert_eq!(seen, (1..=1001).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn a_place_that_is_gone_is_told_with_the_earliest_number() {
-        let log = log(1000);
-        for _ in 0..100 {
-            log.append(EventType::MessageDelta, None, &json!({"text": "0123456789"}));
-        }
-        let CursorExpired { earliest } = log.read(0, 10).expect_err("the first are gone");
-        assert!(earliest > 90);
-        assert_eq!(log.read(earliest - 1, 10).expect("kept")[0].seq, earliest);
-        assert_eq!(log.follow(3).next().await.expect_err("its place is gone"), CursorExpired { earliest });
-    }
-
-    #[tokio::test]
-    async fn one_read_is_bounded_in_bytes_and_the_next_goes_on_where_it_ended() {
-        let log = log(usize::MAX);
-        for size in [READ_BYTES * 2, READ_BYTES / 3, READ_BYTES / 3, READ_BYTES / 3, READ_BYTES * 2] {
-            log.append(EventType::MessageDelta, None, &json!({"text": "x".repeat(size)}));
-        }
-        log.append(EventType::SessionEnded, None, &json!({}));
-        let (mut after, mut pages) = (0, Vec::new());
-        while after < log.last_seq() {
-            let page = log.read(after, READ_MAX).expect("kept");
-            after = page.last().expect("one is always given").seq;
-            pages.push(page.len());
-        }
-        assert_eq!(pages, [1, 2, 1, 1, 1]);
-        let mut reader = log.follow(0);
-        let mut seen = 0;
-        while let Some(event) = reader.next().await.expect("nothing expires") {
-            seen += 1;
-            assert_eq!(event.seq, seen);
-        }
-        assert_eq!(seen, 6);
-    }
-
-    #[tokio::test]
-    async fn a_log_that_shrinks_keeps_the_newest_and_tells_who_was_behind() {
-        let log = log(usize::MAX);
-        for _ in 0..100 {
-            log.append(EventType::MessageDelta, None, &json!({"text": "x".repeat(1000)}));
-        }
-        let (mut behind, mut near) = (log.follow(0), log.follow(99));
-        log.append(EventType::SessionEnded, None, &json!({}));
-        log.shrink(3000);
-        assert!((1..=3000).contains(&log.bytes()));
-        assert_eq!(near.next().await.expect("kept").expect("an event").seq, 100);
-        assert_eq!(near.next().await.expect("kept").expect("an event").kind, EventType::SessionEnded);
-        assert_eq!(near.next().await.expect("kept").map(|event| event.seq), None);
-        behind.next().await.expect_err("its place is gone");
-    }
-
-    #[test]
-    fn nothing_comes_after_the_end() {
-        let log = log(usize::MAX);
-        assert_eq!(log.append(EventType::SessionEnded, None, &json!({})), 1);
-        assert_eq!(log.append(EventType::MessageDelta, None, &json!({})), 1);
-        assert_eq!(log.read(0, 10).expect("kept").len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn every_read_is_a_run_without_holes(count in 0_u64..200, after in 0_u64..250, limit in 0_usize..300, size in 100_usize..20_000) {
-            let log = log(size);
-            for _ in 0..count {
-                log.append(EventType::MessageDelta, None, &json!({"text": "x"}));
-            }
-            match log.read(after, limit) {
-                Ok(events) => {
-                    for (offset, event) in (1..).zip(&events) {
-                        prop_assert_eq!(event.seq, after + offset);
-                    }
-                }
-                Err(CursorExpired { earliest }) => prop_assert!(after + 1 < earliest && earliest <= count),
-            }
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@
 //!
 //! deadpool counts the leases and owns what is leased; it doesn't create and, because it knows no users, it doesn't queue.
 
+pub mod adoption;
 pub mod control;
 pub mod demand;
 pub mod failures;
@@ -36,7 +37,6 @@ pub mod warmer;
 pub mod watch;
 
 use std::{
-    cell::Cell,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -44,6 +44,7 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
+pub use adoption::PendingAdoption;
 pub use control::{Mode, PoolFigures};
 pub use failures::{Failure, FailureKind};
 pub use figures::{Miss, Misses, Tally};
@@ -63,7 +64,7 @@ use crate::{
 use control::Control;
 use demand::Demand;
 use figures::{Figures, Open};
-use manager::{Handover, TAKEN};
+use manager::Handover;
 use stock::{Inventory, Stock};
 
 /// How long a start lets whoever has just been served go first, while nobody waits and half of the stock is left; and for as long after that nobody
@@ -216,12 +217,7 @@ impl Pool {
 
     async fn hand_over(&self, sandbox: Sandbox) -> Result<Lease, LeaseError> {
         sandbox.slot().mark_leased().map_err(LeaseError::NotWritten)?;
-        let object = TAKEN.scope(Cell::new(Some(sandbox)), self.inner.get()).await;
-        // There is always a permit: deadpool has as many as the census has room.
-        let object = object.map_err(|error| {
-            tracing::debug!(%error, "a lease came too late");
-            LeaseError::Refused(Refusal::Closed)
-        })?;
+        let lease = self.lease_out(sandbox).await?;
         let now = Instant::now();
         self.figures.taken(now);
         let mut control = self.control();
@@ -231,7 +227,7 @@ impl Pool {
         }
         drop(control);
         self.census.tell();
-        Ok(Lease::new(object))
+        Ok(lease)
     }
 
     fn miss(&self) -> Miss {

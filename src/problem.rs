@@ -87,6 +87,8 @@ codes! {
     ContainerStartFailed = "CONTAINER_START_FAILED", 503, "A sandbox could not be started";
     /// The container engine doesn't answer.
     EngineUnavailable = "ENGINE_UNAVAILABLE", 503, "The container engine is unavailable";
+    /// What happens can't be written down at present, so nothing new may happen.
+    StoreUnavailable = "STORE_UNAVAILABLE", 503, "The store is unavailable";
     /// The server is stopping.
     ShuttingDown = "SHUTTING_DOWN", 503, "The server is shutting down";
     /// The agent didn't answer in time.

@@ -9,7 +9,7 @@ pub mod docker;
 mod event;
 pub mod process;
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream::BoxStream};
@@ -28,6 +28,15 @@ pub enum RuntimeKind {
     Docker,
     /// Plain processes: no isolation at all, for development.
     Process,
+}
+
+impl RuntimeKind {
+    /// Whether its boxes go on when the server that made them is gone, so that the next one can take them up. A process can't be found again:
+    /// nobody keeps a list, and the number of one that has ended is given to another.
+    #[must_use]
+    pub const fn outlives_the_server(self) -> bool {
+        matches!(self, Self::Docker)
+    }
 }
 
 /// A box the runtime made.
@@ -181,8 +190,13 @@ pub trait Runtime: Send + Sync + 'static {
         Owner::own()
     }
 
-    /// The folder the agent works in, as the agent sees it.
-    fn workspace_inside(&self, spec: &SandboxSpec) -> String;
+    /// The folder the agent works in, as the agent sees it; `box_dir` is its parent on the host.
+    fn workspace_inside(&self, box_dir: &Path) -> String;
+
+    /// What boxes are made with beside their [`SandboxSpec`], such as the agent's uid: boxes of two runtimes that say the same are alike.
+    fn manner(&self) -> String {
+        format!("{:?} {:?}", self.kind(), self.owner())
+    }
 
     /// Asks the engine who it is: the proof that it is there.
     ///
@@ -215,6 +229,15 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// Any [`RuntimeError`].
     async fn start(&self, container: &ContainerId) -> Result<i32, RuntimeError>;
+
+    /// The process id, on this host, of the init of a box that was started before; None when it doesn't run. Unless a runtime says otherwise,
+    /// no box of a former run is ever found.
+    ///
+    /// # Errors
+    /// The engine's trouble.
+    async fn init_of(&self, _container: &ContainerId) -> Result<Option<i32>, RuntimeError> {
+        Ok(None)
+    }
 
     /// Destroys the box, running or not. One that is already gone is a success.
     ///

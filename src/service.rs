@@ -4,13 +4,18 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+mod change;
 pub mod files;
+pub mod idempotency;
+mod list;
 mod open;
 mod operate;
 mod problems;
 mod read;
 mod readiness;
+mod recover;
 mod settle;
+mod terms;
 mod turns;
 pub mod view;
 pub mod workspaces;
@@ -21,11 +26,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
-pub use read::{EventBatch, EventReader, PAGE_MAX};
+pub use list::PAGE_MAX;
+pub use read::{EventBatch, EventReader};
+pub use recover::Left;
 
 use crate::{
     config,
@@ -36,10 +44,16 @@ use crate::{
     pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
-    session::{Registry, SessionHandle},
+    session::{Registry, SessionHandle, Stop, Surroundings},
+    store::{AnyStore, Health},
     telemetry::Metrics,
     workspace::Workspaces,
 };
+
+/// How long a look at a session waits for what is under way to be written down.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an answer waits for the store before it is refused instead.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the service works with.
 pub struct Parts {
@@ -49,6 +63,8 @@ pub struct Parts {
     pub workspaces: Arc<Workspaces>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
+    /// What outlives the server.
+    pub store: AnyStore,
     /// The engine, for readiness.
     pub runtime: Arc<dyn Runtime>,
     /// Times of sessions and turns.
@@ -67,19 +83,18 @@ pub struct Service {
     workspaces: Arc<Workspaces>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
+    store: AnyStore,
     settings: config::Session,
     model_key: Option<ModelKey>,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
-    registry: Arc<Registry>,
+    /// What all sessions share: where they are found, and how they are ended.
+    around: Surroundings,
     /// Each user's session for the simple door. The map is locked for a look-up, never across an await.
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     desk: files::Desk,
-    drivers: TaskTracker,
     stopping: AtomicBool,
-    /// Ends every session.
-    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Service {
@@ -92,13 +107,20 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let around = Surroundings {
+            registry: Registry::new(session.keep_ended, Arc::clone(&store)),
+            metrics: metrics.clone(),
+            tracker: TaskTracker::new(),
+            stop: Stop::default(),
+        };
         Self {
             pools,
             workspaces,
             limits,
             runtime,
-            registry: Registry::new(session.keep_ended),
+            store,
+            around,
             settings: session,
             model_key,
             state_dir,
@@ -106,9 +128,7 @@ impl Service {
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
-            drivers: TaskTracker::new(),
             stopping: AtomicBool::new(false),
-            stop: CancellationToken::new(),
         }
     }
 
@@ -120,9 +140,17 @@ impl Service {
     /// Ends every session and waits until each is over. The caller sets the deadline.
     pub async fn end_sessions(&self) {
         self.stop_taking();
-        self.stop.cancel();
-        self.drivers.close();
-        self.drivers.wait().await;
+        self.around.stop.end.cancel();
+        self.around.tracker.close();
+        self.around.tracker.wait().await;
+    }
+
+    /// Leaves every session as it is to the next server, and waits until no driver is left. The caller sets the deadline.
+    pub async fn hand_over(&self) {
+        self.stop_taking();
+        self.around.stop.hand_over.cancel();
+        self.around.tracker.close();
+        self.around.tracker.wait().await;
     }
 
     fn check_serving(&self) -> Result<(), Problem> {
@@ -132,7 +160,27 @@ impl Service {
         Ok(())
     }
 
+    /// Whether something new may begin.
+    fn check_new_work(&self) -> Result<(), Problem> {
+        self.check_serving()?;
+        match &*self.store.health().borrow() {
+            Health::Well => Ok(()),
+            Health::Failing(_) => Err(problems::store_unavailable()),
+        }
+    }
+
+    /// What was done for the caller must not be taken back by a crash: waits until it is written down.
+    async fn settled(&self, session: &SessionHandle) -> Result<(), Problem> {
+        session.log.settled(STORE_PATIENCE).await.map_err(Problem::from)
+    }
+
+    /// What the caller is about to see must not be taken back by a crash: waits a moment until it is written down. While the store fails the
+    /// present is shown all the same: nobody can do anything with a session they can't even look at.
+    async fn look_settled(&self, session: &SessionHandle) {
+        let _shown_all_the_same = session.log.settled(LOOK_PATIENCE).await;
+    }
+
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
+        self.around.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
     }
 }

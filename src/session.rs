@@ -13,13 +13,17 @@
 //! ```
 
 pub mod driver;
+mod ending;
 pub mod event;
 mod given;
+pub mod permission;
 pub mod policy;
+pub mod record;
+pub mod recover;
 pub mod registry;
 pub mod status;
 mod translate;
 
 pub use driver::spawn;
-pub use given::{Command, Opened, Settings};
+pub use given::{ChangeError, Command, Opened, SessionChange, Settings, Stop, Surroundings};
 pub use registry::{Registry, SessionHandle};

@@ -7,6 +7,8 @@
 //! A store that can't write (a full disk) loses nothing: what was given to it waits, in order, and is tried again until it is written. Meanwhile
 //! [`Store::health`] tells why, new work is refused by whoever takes it in, and agents are held back by their drivers' bounds.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod sqlite;
 
 use std::{sync::Arc, time::Duration};

@@ -31,6 +31,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use self::trash::Trash;
 pub use self::{
@@ -72,6 +73,8 @@ pub struct Workspaces {
     trash: Trash,
     /// Homes that are held, and where the workspace is meanwhile. A few lines at a time, never across an await.
     held: Mutex<HashMap<PathBuf, Option<LiveWorkspace>>>,
+    /// Moves on when a hold ends.
+    freed: watch::Sender<u64>,
 }
 
 impl Workspaces {
@@ -82,7 +85,12 @@ impl Workspaces {
     pub fn open(state_dir: &Path) -> io::Result<Arc<Self>> {
         let root = state_dir.join("workspaces");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        Ok(Arc::new(Self { root, trash: Trash::open(state_dir)?, held: Mutex::default() }))
+        Ok(Arc::new(Self {
+            root,
+            trash: Trash::open(state_dir)?,
+            held: Mutex::default(),
+            freed: watch::Sender::new(0),
+        }))
     }
 
     /// Takes hold of a workspace, whether it exists yet or not.
@@ -96,6 +104,12 @@ impl Workspaces {
             hash_map::Entry::Vacant(place) => drop(place.insert(None)),
         }
         Ok(WorkspaceHold { all: Arc::clone(self), home, keep_empty: true, stuck: AtomicBool::new(false) })
+    }
+
+    /// Wakes whoever waits for a workspace: changes whenever a hold ends.
+    #[must_use]
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
     }
 
     /// Takes the workspace of a leftover slot home. The slot's container must be gone.
@@ -212,6 +226,7 @@ impl Drop for WorkspaceHold {
     fn drop(&mut self) {
         if !self.stuck.load(Ordering::Relaxed) {
             self.all.held().remove(&self.home);
+            self.all.freed.send_modify(|number| *number = number.wrapping_add(1));
         }
     }
 }

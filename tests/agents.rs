@@ -36,7 +36,7 @@ async fn a_permission_is_asked_for_and_answered() {
     for (option, wanted) in [(Some("yes"), "completed"), (Some("no"), "failed")] {
         let mut agent = Program::acp(&["--behaviour", "ask"]).await;
         agent.prompt("write").await;
-        let AgentEvent::PermissionRequested { request, options, tool_call } = agent.event().await else {
+        let AgentEvent::PermissionRequested { request, options, tool_call, .. } = agent.event().await else {
             panic!("a permission is asked for")
         };
         assert_eq!((options.len(), &tool_call["tool_call_id"]), (2, &json!("tool-1")));

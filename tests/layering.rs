@@ -17,21 +17,23 @@ const GROUND: [&str; 4] = ["config", "ids", "problem", "telemetry"];
 const ROOMS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("bin", "supervisor"),
-    ("cli", "app doors gateway identity runtime sandbox supervisor"),
-    ("app", "agent doors gateway identity limits log pool runtime sandbox service session supervisor workspace"),
+    ("cli", "app doors gateway identity runtime sandbox store supervisor"),
+    ("app", "agent doors gateway identity limits log pool runtime sandbox service session store supervisor workspace"),
     ("doors", "service identity session::event agent::PermissionOption"),
     // An open binds the slot's socket to its user; readiness asks the engine; operators see what each sandbox does.
     (
         "service",
-        "session identity limits pool workspace log agent runtime::Runtime \
-         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts",
+        "session identity limits pool workspace log store agent runtime::Runtime \
+         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
-    ("session", "pool log agent workspace gateway sandbox"),
+    ("session", "pool log agent workspace gateway sandbox store"),
     ("pool", "sandbox runtime agent gateway"),
     // A sandbox's way through life: the runtime makes it, its supervisor calls, its agent boots, its gateway opens.
     ("sandbox", "supervisor runtime agent gateway"),
     ("runtime", "sandbox"),
     ("agent", "sandbox::pipes"),
+    // What fuzzers throw bytes at.
+    ("fuzzing", "agent supervisor::frames"),
     ("log", "session::event store"),
     ("gateway", ""),
     ("store", ""),
@@ -43,7 +45,7 @@ const ROOMS: &[(&str, &str)] = &[
 /// The ground itself, and the supervisor, which is built without it.
 const BELOW: &[(&str, &str)] = &[
     ("telemetry", "config ids problem"),
-    ("config", "ids sandbox::spec supervisor::args::RING_MIN"),
+    ("config", "ids sandbox::spec"),
     ("ids", ""),
     ("problem", ""),
     ("supervisor", ""),

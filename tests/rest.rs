@@ -2,8 +2,12 @@
 
 #[path = "rest/house.rs"]
 mod house;
+#[path = "rest/once.rs"]
+mod once;
 #[path = "rest/operators.rs"]
 mod operators;
+#[path = "rest/store.rs"]
+mod store;
 
 use greenroom::doors::rest;
 use poem::{
@@ -12,7 +16,7 @@ use poem::{
 };
 use serde_json::json;
 
-use house::{house, json_of};
+use house::{house, house_of, json_of};
 
 #[tokio::test]
 async fn who_has_nothing_is_told_so() {
@@ -33,6 +37,7 @@ async fn what_is_not_there_is_the_same_answer_everywhere() {
     let calls = [
         (Method::GET, "", None),
         (Method::DELETE, "", None),
+        (Method::PATCH, "", Some(json!({"labels": {}}))),
         (Method::POST, "/turns", Some(json!({"prompt": "x"}))),
         (Method::GET, "/turns/turn_1", None),
         (Method::POST, "/turns/turn_1/cancel", None),
@@ -80,7 +85,13 @@ async fn a_workspace_that_is_not_there_cannot_be_removed() {
 #[tokio::test]
 async fn bad_parameters_are_refused_by_name() {
     let house = house();
-    for (query, name) in [("limit=0", "limit"), ("limit=x", "limit"), ("state=gone", "state"), ("label=a", "label")] {
+    for (query, name) in [
+        ("limit=0", "limit"),
+        ("limit=x", "limit"),
+        ("state=gone", "state"),
+        ("label=a", "label"),
+        ("cursor=ses_1", "cursor"),
+    ] {
         let response = house.get(&format!("/v1/sessions?{query}")).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
         let detail = json_of(response).await["detail"].to_string();
@@ -108,7 +119,7 @@ async fn a_method_that_is_not_offered_is_told_which_are() {
     let house = house();
     for (path, methods) in [
         ("/v1/sessions", "POST, GET"),
-        ("/v1/sessions/ses_1", "GET, DELETE"),
+        ("/v1/sessions/ses_1", "GET, PATCH, DELETE"),
         ("/v1/sessions/ses_1/turns/turn_1/cancel", "POST"),
         ("/docs", "GET"),
     ] {
@@ -150,4 +161,48 @@ async fn the_page_needs_nothing_from_another_host() {
         assert!(!page.contains(outside), "{outside}");
     }
     assert!(page.contains("/v1/sessions/{id}/turns"));
+}
+
+#[tokio::test]
+async fn a_condition_that_can_not_be_understood_is_refused_and_a_change_is_made_of_known_fields() {
+    let house = house();
+    let path = "/v1/sessions/ses_1";
+    for bad in [&b"3"[..], b"\"3", b"*, \"3\"", b"\xff"] {
+        let response = house.ask_with(Method::PATCH, path, &[("if-match", bad)], &json!({})).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad:?}");
+        assert!(json_of(response).await["detail"].to_string().contains("If-Match"));
+    }
+    for bad in [
+        json!({"template": "shell"}),
+        json!({"labels": {"a": null}}),
+        json!({"mode": ""}),
+        json!({"max_age_s": 0}),
+        json!({"permissions": {"kinds": {"run": "allow"}}}),
+        json!({"credential": {"api_key": "two words"}}),
+    ] {
+        let response = house.ask(Method::PATCH, path, Some(bad.clone())).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let good = [("if-match", &b"W/\"3\", \"4\""[..])];
+    assert_eq!(house.ask_with(Method::PATCH, path, &good, &json!({})).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_written_down_nothing_new_begins_and_the_health_check_says_why() {
+    let house = house_of(&["shell"]);
+    house.store.fails();
+    for (path, body) in [("/v1/sessions", json!({})), ("/v1/chat", json!({"prompt": "x"}))] {
+        let response = house.ask(Method::POST, path, Some(body)).await;
+        assert_eq!(response.header("retry-after"), Some("5"));
+        assert_eq!(json_of(response).await["code"], "STORE_UNAVAILABLE", "{path}");
+    }
+    let response = house.get("/readyz").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let ready = json_of(response).await;
+    assert!(ready.to_string().contains("can't be written down") && !ready.to_string().contains("canary"), "{ready}");
+    // What is written can be read, and it heals by itself.
+    assert_eq!(house.get("/v1/sessions").await.status(), StatusCode::OK);
+    house.store.heals();
+    let response = house.ask(Method::POST, "/v1/sessions", Some(json!({"template": "nowhere"}))).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 }

@@ -24,6 +24,8 @@ use super::{
 
 /// The proof at start and, for a warm server, the stock.
 const UP: Duration = Duration::from_secs(60);
+/// Where state folders are made.
+const STATES: &str = "/var/tmp";
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Whom the benchmarks speak for.
@@ -67,8 +69,8 @@ impl Server {
     /// Starts one and waits until it serves and its stock is full.
     pub async fn start(plan: Plan, context: Context<'_>) -> anyhow::Result<Self> {
         let Context { program, stub, target, folder } = context;
-        // A short name: socket paths may have 107 bytes.
-        let state = tempfile::Builder::new().prefix("gr-").tempdir().context("can't make a state folder")?;
+        // On a disk, not in a tmpfs, and with a short name: socket paths may have 107 bytes.
+        let state = tempfile::Builder::new().prefix("gr-").tempdir_in(STATES).context("can't make a state folder")?;
         let instance = format!("bench-{}-{}", plan.name, std::process::id());
         let file = state.path().join("settings.toml");
         let settings = Settings { instance: &instance, plan: &plan.settings, state: state.path() };
@@ -78,7 +80,7 @@ impl Server {
         eprintln!("starting {} …", plan.name);
         let begun = Instant::now();
         let path = file.to_str().context("the state folder's path isn't UTF-8")?;
-        let mut program = Program::start(plan.name, program, &["serve", "--config", path], folder)?;
+        let mut program = Program::start(plan.name, program, &["serve", "--drain", "--config", path], folder)?;
         let (users, operators) = match wait_up(&mut program).await {
             Ok(addresses) => addresses,
             Err(error) => {
@@ -174,7 +176,7 @@ impl Settings<'_> {
              # Should the benchmark be killed, its sandboxes end soon.\n\
              sandbox.orphan_grace = \"10s\"\n\
              auth.tokens = [{{ user = \"bench\", token = \"{TOKEN}\" }}]\n\
-             limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000, sessions = 1000, waiting = 1000 }}\n\
+             limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000, sessions = 1000, streams = 1000, waiting = 1000 }}\n\
              model = {{ base_url = \"{stub}\", api_key = \"the-stub-needs-no-key\" }}\n\
              {plan}\n"
         )

@@ -19,6 +19,7 @@
 
 mod boot;
 mod call;
+mod memory;
 mod message;
 mod peer;
 mod permission;
@@ -32,7 +33,11 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
-use super::{Agent, AgentProtocol, BootError, BootPlan, COMMAND_CAPACITY, EVENT_CAPACITY, wire};
+use self::memory::Memory;
+use super::{
+    Agent, AgentError, AgentProtocol, BootError, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY, Mark,
+    ResumePlan, outbox::Outbox, wire::Wire,
+};
 use crate::{sandbox::pipes::AgentPipes, telemetry::SkippedLines};
 
 /// Agents that speak the Agent Client Protocol.
@@ -48,18 +53,71 @@ impl Acp {
     pub const fn new(tasks: TaskTracker, skipped: SkippedLines) -> Self {
         Self { tasks, skipped }
     }
+
+    fn spawn(&self, peer: peer::Peer) {
+        self.tasks.spawn(peer.run().instrument(info_span!(parent: None, "agent", protocol = "acp")));
+    }
 }
 
 #[async_trait]
 impl AgentProtocol for Acp {
     async fn boot(&self, pipes: AgentPipes, plan: BootPlan) -> Result<Agent, BootError> {
-        let (reader, writer) = wire::open(pipes);
-        let booted = boot::Boot::new(reader, writer, &plan, self.skipped.clone()).run().await?;
+        let booted = boot::Boot::new(pipes, &plan, self.skipped.clone()).run().await?;
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
-        let boot = booted.times;
-        let peer = peer::Peer::new(booted, command_queue, event_queue, plan.answer_deadline);
-        self.tasks.spawn(peer.run().instrument(info_span!(parent: None, "agent", protocol = "acp")));
-        Ok(Agent { commands, events, boot })
+        let memory = Memory::new(booted.session);
+        let Wire { reader, writer, receipts, done_with } = booted.wire;
+        let agent = Agent { commands, events, done_with, memory: memory.value(), boot: booted.times };
+        let parts = peer::Parts {
+            reader,
+            writer,
+            receipts,
+            commands: command_queue,
+            outbox: Outbox::new(event_queue, Mark::default()),
+            memory,
+            answer_deadline: plan.answer_deadline,
+            skipped: self.skipped.clone(),
+        };
+        self.spawn(peer::Peer::new(parts));
+        Ok(agent)
+    }
+
+    fn resume(&self, pipes: AgentPipes, plan: ResumePlan) -> Result<Agent, AgentError> {
+        let memory = Memory::read(&plan.memory)?;
+        let Wire { reader, writer, receipts, done_with } = Wire::new(pipes, plan.mark, plan.input_received);
+        let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
+        let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
+        let agent = Agent { commands, events, done_with, memory: plan.memory, boot: BootTimes::default() };
+        let mut peer = peer::Peer::new(peer::Parts {
+            reader,
+            writer,
+            receipts,
+            commands: command_queue,
+            outbox: Outbox::new(event_queue, plan.mark),
+            memory,
+            answer_deadline: plan.answer_deadline,
+            skipped: self.skipped.clone(),
+        });
+        if let Some(turn) = plan.turn {
+            peer.resume(turn);
+        }
+        self.spawn(peer);
+        Ok(agent)
+    }
+}
+
+/// Takes a line as far as the peer would, for [`crate::fuzzing`].
+pub(crate) fn understand(line: &[u8]) {
+    match message::Message::parse(line) {
+        message::Message::Notification { method, params } => {
+            update::event(params.get("update").cloned().unwrap_or_default());
+            update::unknown(method, params);
+        }
+        message::Message::Request { id, method, params } => {
+            message::refusal(&id, &method);
+            update::permission_options(&params);
+            update::fields(params);
+        }
+        message::Message::Answer { .. } | message::Message::Other => {}
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
-use super::{Agent, AgentEvent, BootPlan};
+use super::{Agent, AgentCommand, AgentEvent, BootPlan, Pieces, Said};
 use crate::sandbox::pipes::{AgentExit, AgentPipes, FromAgent, PIPE_CAPACITY, Stream};
 
 /// Long enough for anything that happens at once. Paused clocks jump over it.
@@ -21,17 +21,33 @@ pub(crate) struct Fake {
     pub(crate) input: mpsc::Receiver<Bytes>,
     pub(crate) output: mpsc::Sender<FromAgent>,
     pub(crate) done_with: watch::Receiver<u64>,
+    /// Newest piece of input it has taken; all, if nobody says otherwise.
+    pub(crate) taken: watch::Sender<u64>,
     heard: Vec<u8>,
     seq: u64,
 }
 
 /// A fake and the pipes to it.
 pub(crate) fn fake() -> (Fake, AgentPipes) {
+    fake_from(1)
+}
+
+/// The same of an agent whose next chunk has this number.
+pub(crate) fn fake_from(first: u64) -> (Fake, AgentPipes) {
     let (input, from_us) = mpsc::channel(PIPE_CAPACITY);
     let (to_us, output) = mpsc::channel(PIPE_CAPACITY);
     let (done_with, done) = watch::channel(0);
-    let fake = Fake { input: from_us, output: to_us, done_with: done, heard: Vec::new(), seq: 0 };
-    (fake, AgentPipes { input, output, done_with })
+    let (taken, input_taken) = watch::channel(u64::MAX);
+    let fake = Fake { input: from_us, output: to_us, done_with: done, taken, heard: Vec::new(), seq: first - 1 };
+    (fake, AgentPipes { input, input_taken, output, done_with })
+}
+
+/// A prompt that may go as soon as it is planned.
+pub(crate) fn prompt(request: u64, content: Vec<Value>) -> AgentCommand {
+    let (planned, _pieces) = oneshot::channel();
+    let (allow, go) = oneshot::channel();
+    allow.send(()).expect("it is waited for");
+    AgentCommand::Prompt { request, content, planned, go }
 }
 
 pub(crate) fn plan() -> BootPlan {
@@ -88,7 +104,27 @@ impl Fake {
 impl Agent {
     /// The next event.
     pub(crate) async fn event(&mut self) -> AgentEvent {
-        timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("the task lives")
+        loop {
+            if let Some(event) = self.said().await.event {
+                return event;
+            }
+        }
+    }
+
+    /// The next event, or a mark alone; taken as a driver takes it when nothing has to be kept.
+    pub(crate) async fn said(&mut self) -> Said {
+        let said = timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("the task lives");
+        self.done_with.send_replace(said.mark.forgettable());
+        said
+    }
+
+    /// Plans a prompt; the pieces it will go out in, and the word that lets it.
+    pub(crate) async fn plan(&self, request: u64, content: Vec<Value>) -> (Pieces, oneshot::Sender<()>) {
+        let (planned, pieces) = oneshot::channel();
+        let (allow, go) = oneshot::channel();
+        let prompt = AgentCommand::Prompt { request, content, planned, go };
+        self.commands.send(prompt).await.expect("the task lives");
+        (timeout(PATIENCE, pieces).await.expect("in time").expect("no turn runs"), allow)
     }
 
     /// What `Gone` says; nothing may follow it.

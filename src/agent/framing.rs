@@ -76,6 +76,11 @@ impl Splitter {
         (!self.partial.is_empty()).then(|| self.take())
     }
 
+    /// Whether a line has begun whose end hasn't come.
+    pub(crate) const fn in_line(&self) -> bool {
+        !self.partial.is_empty() || self.cut
+    }
+
     fn keep(&mut self, piece: &[u8]) -> Result<(), TooLong> {
         let room = self.limit - self.partial.len();
         if piece.len() > room {

@@ -22,6 +22,7 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -30,9 +31,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use super::{
-    Agent, AgentError, AgentProtocol, BootError, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY,
+    Agent, AgentError, AgentProtocol, BootError, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY, Mark,
+    ResumePlan,
     outbox::Outbox,
-    wire::{self, Reader},
+    wire::{Reader, Wire},
 };
 use crate::{sandbox::pipes::AgentPipes, telemetry::labels::Phase};
 
@@ -54,21 +56,39 @@ impl Lines {
     pub const fn new(quiet_time: Duration, tasks: TaskTracker) -> Self {
         Self { quiet_time, tasks }
     }
+
+    fn spawn(&self, peer: peer::Peer) {
+        self.tasks.spawn(peer.run().instrument(info_span!(parent: None, "agent", protocol = "lines")));
+    }
 }
 
 #[async_trait]
 impl AgentProtocol for Lines {
     async fn boot(&self, pipes: AgentPipes, _plan: BootPlan) -> Result<Agent, BootError> {
         let start = Instant::now();
-        let (mut reader, writer) = wire::open(pipes);
+        let Wire { mut reader, writer, done_with, receipts: _ } = Wire::new(pipes, Mark::default(), 0);
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
-        let mut outbox = Outbox::new(event_queue);
+        let mut outbox = Outbox::new(event_queue, Mark::default());
         let settled = settle(&mut reader, &mut outbox).instrument(info_span!("initialize")).await;
         settled.map_err(BootError::within(Phase::Initialize))?;
         let peer = peer::Peer::new(reader, writer, command_queue, outbox, self.quiet_time);
-        self.tasks.spawn(peer.run().instrument(info_span!(parent: None, "agent", protocol = "lines")));
-        Ok(Agent { commands, events, boot: BootTimes { initialize: start.elapsed(), session: Duration::ZERO } })
+        self.spawn(peer);
+        let boot = BootTimes { initialize: start.elapsed(), session: Duration::ZERO };
+        Ok(Agent { commands, events, done_with, memory: Value::Null, boot })
+    }
+
+    fn resume(&self, pipes: AgentPipes, plan: ResumePlan) -> Result<Agent, AgentError> {
+        let Wire { reader, writer, done_with, receipts: _ } = Wire::new(pipes, plan.mark, plan.input_received);
+        let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
+        let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
+        let outbox = Outbox::new(event_queue, plan.mark);
+        let mut peer = peer::Peer::new(reader, writer, command_queue, outbox, self.quiet_time);
+        if let Some(turn) = plan.turn {
+            peer.resume(turn);
+        }
+        self.spawn(peer);
+        Ok(Agent { commands, events, done_with, memory: plan.memory, boot: BootTimes::default() })
     }
 }
 
@@ -77,9 +97,19 @@ async fn settle(reader: &mut Reader, outbox: &mut Outbox) -> Result<(), AgentErr
     let settled = Instant::now() + SETTLE_TIME;
     for _ in 0..SETTLE_LINES {
         match timeout_at(settled, reader.next()).await {
-            Ok(heard) => outbox.push(peer::log(heard?)),
+            Ok(heard) => {
+                if let Some(event) = peer::log(heard?) {
+                    outbox.push(event);
+                }
+                outbox.reach(reader.mark());
+            }
             Err(_) => break,
         }
     }
     Ok(())
+}
+
+/// Takes a line as far as the peer would, for [`crate::fuzzing`].
+pub(crate) fn understand(line: &[u8]) {
+    line::meaning(line);
 }

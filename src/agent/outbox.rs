@@ -1,10 +1,10 @@
-//! Events on their way to the driver: what every protocol hands them on through.
+//! Events on their way to the driver: what every protocol hands them on through, each with its mark.
 
 use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::{AgentError, AgentEvent};
+use super::{AgentError, AgentEvent, Mark, Said};
 
 /// The driver takes no more events: it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,22 +13,52 @@ pub(crate) struct DriverGone;
 /// Events that wait for room in the driver's queue. Few: a protocol reads the next line when none waits.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    events: mpsc::Sender<AgentEvent>,
-    waiting: VecDeque<AgentEvent>,
+    events: mpsc::Sender<Said>,
+    waiting: VecDeque<Said>,
+    /// What has been heard is done with up to here, once everything that was pushed is.
+    reached: Mark,
+    /// The mark that was pushed last.
+    said: Mark,
 }
 
 impl Outbox {
-    pub(crate) const fn new(events: mpsc::Sender<AgentEvent>) -> Self {
-        Self { events, waiting: VecDeque::new() }
+    /// For a protocol that goes on reading behind `mark`.
+    pub(crate) const fn new(events: mpsc::Sender<Said>, mark: Mark) -> Self {
+        Self { events, waiting: VecDeque::new(), reached: mark, said: mark }
     }
 
-    /// Puts an event behind those that wait.
+    /// Puts an event behind those that wait. It covers what was reached before the line it came of.
     pub(crate) fn push(&mut self, event: AgentEvent) {
-        self.waiting.push_back(event);
+        self.waiting.push_back(Said { event: Some(event), mark: self.reached });
+        self.said = self.reached;
+    }
+
+    /// All events of what was heard up to the mark were pushed: the last of them, if it waits here, covers it. If there is none and the
+    /// supervisor could forget something, the mark goes alone, so that an agent whose lines come to nothing isn't held back by them.
+    pub(crate) fn reach(&mut self, mark: Mark) {
+        self.reached = mark;
+        if let Some(last) = self.waiting.back_mut() {
+            last.mark = mark;
+            self.said = mark;
+        } else if mark.forgettable() > self.said.forgettable() {
+            self.waiting.push_back(Said { event: None, mark });
+            self.said = mark;
+        }
     }
 
     /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Hands on what the driver's queue has room for; whether that was all.
+    pub(crate) fn hand_on_now(&mut self) -> bool {
+        while !self.waiting.is_empty()
+            && let Ok(room) = self.events.try_reserve()
+            && let Some(said) = self.waiting.pop_front()
+        {
+            room.send(said);
+        }
         self.waiting.is_empty()
     }
 
@@ -42,8 +72,8 @@ impl Outbox {
             return Err(DriverGone);
         }
         let room = self.events.reserve().await.map_err(|_| DriverGone)?;
-        if let Some(event) = self.waiting.pop_front() {
-            room.send(event);
+        if let Some(said) = self.waiting.pop_front() {
+            room.send(said);
         }
         Ok(())
     }

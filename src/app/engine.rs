@@ -10,7 +10,7 @@ use tracing::warn;
 use super::{
     STOP_DEADLINE, capacity,
     house::{House, StartError},
-    leftovers, program,
+    program,
 };
 use crate::{
     config::{Config, RuntimeChoice, Template},
@@ -23,6 +23,10 @@ use crate::{
         slot::Slots,
         verdict::{self, Expectations, Row},
     },
+    store::{
+        AnyStore,
+        sqlite::{self, Sqlite},
+    },
     telemetry::Metrics,
     workspace::Workspaces,
 };
@@ -34,7 +38,7 @@ pub struct Engine {
     pub(super) starter: Arc<Starter>,
     pub(super) recipes: Vec<Recipe>,
     pub(super) census: Arc<Census>,
-    slots: Slots,
+    pub(super) slots: Slots,
     reaper: Reaper,
     pub(super) workspaces: Arc<Workspaces>,
     pub(super) house: House,
@@ -79,6 +83,16 @@ impl Engine {
         Ok(Self { runtime, starter, recipes, census, slots, reaper, workspaces, house, reaper_stop, metrics })
     }
 
+    /// Opens what outlives the server.
+    ///
+    /// # Errors
+    /// A sentence with its remedy.
+    pub(super) fn store(&self, config: &Config) -> Result<AnyStore, StartError> {
+        let settings = sqlite::Settings { durability: config.state.durability, ..sqlite::Settings::default() };
+        let store = Sqlite::open(&self.house.dir.join(sqlite::FILE_NAME), &settings).map_err(StartError::Store)?;
+        Ok(store)
+    }
+
     /// Who the engine is. What its machine has bounds all sandboxes from here on.
     ///
     /// # Errors
@@ -89,14 +103,6 @@ impl Engine {
         capacity::bound(&*self.runtime, capacity);
         self.census.set_capacity(capacity);
         Ok(facts)
-    }
-
-    /// Clears what a former run left: containers, then slots, workspaces going home.
-    ///
-    /// # Errors
-    /// The engine's trouble.
-    pub async fn clear_leftovers(&self) -> Result<(), StartError> {
-        leftovers::clear(&*self.runtime, &self.census, &self.house, &self.slots, &self.workspaces).await
     }
 
     /// Proves engine, mounts and link with one throw-away sandbox of the first template whose image is there.
@@ -132,13 +138,27 @@ impl Engine {
         Err(missing.map_or_else(|| StartError::Setting("there are no templates".to_owned()), StartError::Runtime))
     }
 
+    /// Whether the throw-away sandbox would find room: what was taken up may fill all there is.
+    pub(super) fn has_room_to_prove(&self) -> bool {
+        let largest = self.recipes.iter().map(|recipe| recipe.template.limits.memory_mib).max().unwrap_or_default();
+        !self.census.is_full(largest)
+    }
+
+    /// From here on the next run of the server gets what it can take up.
+    pub(super) fn leave_what_lasts(&self) {
+        self.reaper.leave_what_lasts();
+    }
+
     /// Waits until everything handed to the reaper is destroyed, but not longer than the deadline.
     pub async fn close(&self) {
         if timeout(STOP_DEADLINE, self.reaper.drained()).await.is_err() {
-            warn!("not all sandboxes could be destroyed in time; the next start destroys them");
+            warn!("not all that was to go is destroyed in time; the next start destroys the rest");
         }
         self.reaper_stop.cancel();
-        self.runtime.tidy_up().await;
+        // What is left running still is in what was made for all.
+        if !self.reaper.leaving().has_begun() {
+            self.runtime.tidy_up().await;
+        }
     }
 }
 
@@ -153,18 +173,27 @@ pub(super) async fn identified(runtime: &dyn Runtime, recipes: Vec<Recipe>) -> V
 
 /// Compiles all templates.
 pub(super) fn compile(config: &Config, metrics: &Metrics) -> Result<Vec<Recipe>, StartError> {
-    let agents = TaskTracker::new();
     let recipe = |(name, template): (&String, &Template)| {
-        let name =
-            TemplateName::parse(name).map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
-        let recipe = Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &agents, metrics)
-            .map_err(|source| StartError::Setting(source.to_string()))?;
+        let recipe = compile_one(name, template, config, metrics)?;
         if recipe.endpoint.sends_keys_in_the_clear() {
             warn!(template = %recipe.name, "users' keys cross the network unencrypted: the model API is plain http on another machine");
         }
         Ok(recipe)
     };
     config.templates.iter().map(recipe).collect()
+}
+
+/// Compiles one template, of the settings or as it once was.
+pub(super) fn compile_one(
+    name: &str,
+    template: &Template,
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Recipe, StartError> {
+    let name =
+        TemplateName::parse(name).map_err(|source| StartError::Setting(format!("templates.{name}: {source}")))?;
+    Recipe::compile(name, template.clone(), config.model.base_url.as_deref(), &TaskTracker::new(), metrics)
+        .map_err(|source| StartError::Setting(source.to_string()))
 }
 
 /// What the throw-away sandbox showed, and what was expected of it.

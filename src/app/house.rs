@@ -19,6 +19,7 @@ use crate::{
         prove::ProofError,
         start::{StartError as SandboxError, StartFailure},
     },
+    store::StoreError,
 };
 
 /// Why the server can't start. Each is a sentence with its remedy.
@@ -57,6 +58,9 @@ pub enum StartError {
     /// The way out to the model can't be made.
     #[error(transparent)]
     Gateway(GatewayError),
+    /// What outlives the server can't be opened.
+    #[error(transparent)]
+    Store(StoreError),
     /// The engine's trouble.
     #[error("{}", with_remedy(.0))]
     Runtime(RuntimeError),

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_key_is_made_listed_and_revoked() {
         let folder = tempfile::tempdir().unwrap();
-        let state = config::State { dir: folder.path().to_owned() };
+        let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
         run_line("create --user alice --name laptop", &state).unwrap();
         run_line("list", &state).unwrap();
         let key = KeyStore::in_folder(&state.dir).list().unwrap().remove(0);

@@ -1,7 +1,8 @@
 //! `greenroom serve`: settings, telemetry, the app, signals.
 //!
-//! The first SIGTERM or SIGINT lets the app finish what is under way, within its deadlines; the second ends the process at once (what it
-//! leaves on the engine is destroyed at the next start). SIGHUP reads the settings again, but under `--dev`: there it means that the
+//! The first SIGTERM hands sessions and warm agents over to the next run of the server, or ends them with `--drain`; the first SIGINT ends them.
+//! Both let the app finish what is under way, within its deadlines; the second ends the process at once (what it leaves on the engine is taken
+//! up or destroyed at the next start). SIGHUP reads the settings again, but under `--dev`: there it means that the
 //! terminal is gone, and stops the app.
 
 mod dev;
@@ -40,14 +41,17 @@ pub(super) struct ServeArgs {
     /// For trying out: a token for this run, a model stub when there is no key, logs for people, a state folder of your own.
     #[arg(long)]
     dev: bool,
+    /// End all sessions at SIGTERM too, instead of leaving them to the next run of the server
+    #[arg(long)]
+    drain: bool,
 }
 
 /// Serves until told to stop.
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let env = environment();
-    let dev = args.dev;
+    let (dev, drain) = (args.dev, args.drain);
     let settings = Reloader::load(args.sources(env.clone()))?;
-    block_on(serve(settings, env, dev))
+    block_on(serve(settings, env, dev, drain))
 }
 
 impl ServeArgs {
@@ -63,11 +67,11 @@ impl ServeArgs {
     }
 }
 
-async fn serve(settings: Reloader, env: BTreeMap<String, String>, dev: bool) -> anyhow::Result<()> {
+async fn serve(settings: Reloader, env: BTreeMap<String, String>, dev: bool, drain: bool) -> anyhow::Result<()> {
     let mut config = settings.running().clone();
     let telemetry = telemetry::init(&config.telemetry, &env)?;
     let result = async {
-        let mut signals = signals::listen(dev)?;
+        let mut signals = signals::listen(dev, drain || dev)?;
         let dev = if dev { Some(dev::Dev::prepare(&mut config).await?) } else { None };
         let extras = Extras { dev_token: dev.as_ref().map(dev::Dev::token), settings: Some(settings) };
         let app = App::build(config, Metrics::default(), extras).await?;
@@ -120,7 +124,7 @@ mod tests {
 
     fn args(dev: bool) -> ServeArgs {
         let settings = SettingsArgs { config: None, state_dir: None };
-        ServeArgs { settings, port: Some(1), image: None, pool_size: Some(2), dev }
+        ServeArgs { settings, port: Some(1), image: None, pool_size: Some(2), dev, drain: false }
     }
 
     fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

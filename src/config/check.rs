@@ -10,10 +10,7 @@ use std::{
 use secrecy::ExposeSecret;
 
 use super::{Config, ModelApi, RuntimeChoice, Template};
-use crate::{
-    ids::{TemplateName, names_an_instance},
-    supervisor::args::RING_MIN,
-};
+use crate::ids::{TemplateName, names_an_instance};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
 const SOCKET_PATH_MAX: usize = 107;
@@ -23,6 +20,8 @@ const SOCKET_PATH: &str = "/slots/00000000000000000000000000000000/run/gateway.s
 const TOKEN_MIN: usize = 16;
 /// The largest `pool.memory_share`: more than that is a slip of the pen.
 const MEMORY_SHARE_MAX: f64 = 16.0;
+/// The smallest ring, in bytes: an agent's unfinished line may hold half of it, and its end must have room in the rest.
+const RING_MIN: usize = 1024 * 1024;
 /// The least memory a sandbox can start with, in MiB.
 const MEMORY_MIN_MIB: u64 = 16;
 
@@ -103,7 +102,11 @@ fn engine(config: &Config, rules: &mut Rules) {
     rules.must("runtime.uid", runtime.uid != Some(0), "must not be 0: agents never run as root");
     rules.positive(&[("runtime.start_limit", runtime.start_limit)]);
     let enough = config.sandbox.ring_bytes >= RING_MIN;
-    rules.must("sandbox.ring_bytes", enough, "must be at least 131072: less holds no two chunks of output");
+    rules.must(
+        "sandbox.ring_bytes",
+        enough,
+        "must be at least 1048576: half of it may be held for a line whose end hasn't come",
+    );
     let sandbox = &config.sandbox;
     rules.lasting(&[
         ("runtime.call_timeout", runtime.call_timeout),

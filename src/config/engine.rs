@@ -11,12 +11,25 @@ pub struct State {
     /// The state folder: slots, workspaces, keys. One file system, which the engine sees under the same path.
     /// Default `/var/lib/greenroom`.
     pub dir: PathBuf,
+    /// What an event that a reader has seen survives. Default `process`.
+    pub durability: Durability,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { dir: PathBuf::from("/var/lib/greenroom") }
+        Self { dir: PathBuf::from("/var/lib/greenroom"), durability: Durability::default() }
     }
+}
+
+/// What survives what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A server that is killed at any moment. When the power goes, the last moments may be lost; the store stays whole.
+    #[default]
+    Process,
+    /// Power that goes, too: every write waits for the disk.
+    Power,
 }
 
 /// Which runtime.

@@ -18,6 +18,8 @@ pub struct Changes {
     pub changed: Vec<String>,
     /// Templates that are only kept warm in other numbers, of their own or by `pool.size`.
     pub resized: Vec<String>,
+    /// Templates whose permissions are different: for sessions that open from now on.
+    pub permissions: Vec<String>,
     /// Templates that are gone.
     pub removed: Vec<String>,
     /// Keys of `[pool]` that apply at once.
@@ -34,6 +36,9 @@ impl Changes {
         let mut changes =
             Self { pool: differences(running, &after), restart_needed: differences(&after, read), ..Self::default() };
         for (name, old) in &running.templates {
+            if read.templates.get(name).is_some_and(|new| new.permissions != old.permissions) {
+                changes.permissions.push(name.clone());
+            }
             match read.templates.get(name) {
                 None => changes.removed.push(name.clone()),
                 Some(new) if !old.same_recipe(new) => changes.changed.push(name.clone()),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Pool;
+use super::{PermissionPolicy, Pool};
 use crate::sandbox::spec::Limits;
 
 /// The recipe of one kind of sandbox.
@@ -28,6 +28,8 @@ pub struct Template {
     pub min_warm: Option<usize>,
     /// Warm sandboxes to keep, however many are asked for. Default: twice `min_warm`; the same as `min_warm` switches sizing by demand off.
     pub max_warm: Option<usize>,
+    /// What its agent may do without asking, and what not at all. Default: the user is asked. Sessions that open from a change on have it.
+    pub permissions: PermissionPolicy,
     /// What one sandbox may use.
     pub limits: Limits,
     /// The model API its agent may reach.
@@ -47,6 +49,7 @@ impl Default for Template {
             env: BTreeMap::new(),
             min_warm: None,
             max_warm: None,
+            permissions: PermissionPolicy::default(),
             limits: Limits::default(),
             model: ModelApi::default(),
         }
@@ -66,10 +69,15 @@ impl Template {
         self.max_warm.unwrap_or_else(|| self.min_warm(pool).saturating_mul(2))
     }
 
-    /// Whether sandboxes made from both are alike: everything but how many are kept warm.
+    /// Whether sandboxes made from both are alike: everything but how many are kept warm, and what is decided in a session only.
     #[must_use]
     pub fn same_recipe(&self, other: &Self) -> bool {
-        let recipe = |template: &Self| Self { min_warm: None, max_warm: None, ..template.clone() };
+        let recipe = |template: &Self| Self {
+            min_warm: None,
+            max_warm: None,
+            permissions: PermissionPolicy::default(),
+            ..template.clone()
+        };
         recipe(self) == recipe(other)
     }
 }

@@ -29,9 +29,9 @@ pub struct Session {
     /// How long a permission stays open. Default 10 min; then it is denied.
     #[serde(with = "humantime_serde")]
     pub permission_timeout: Duration,
-    /// Events kept per session, in bytes of their text. Default 64 MiB; the oldest go.
+    /// Events kept per session on disk, in bytes of their text. Default 64 MiB; the oldest go.
     pub log_bytes: usize,
-    /// How long an ended session and its events can still be read. Default 10 min.
+    /// How long an ended session and its events can still be read, across restarts too. Default 24 h.
     #[serde(with = "humantime_serde")]
     pub keep_ended: Duration,
 }
@@ -46,7 +46,7 @@ impl Default for Session {
             cancel_grace: Duration::from_secs(5),
             permission_timeout: Duration::from_secs(600),
             log_bytes: 64 * 1024 * 1024,
-            keep_ended: Duration::from_secs(600),
+            keep_ended: Duration::from_hours(24),
         }
     }
 }

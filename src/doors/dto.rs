@@ -1,11 +1,13 @@
 //! What clients and operators see: the JSON shapes of API version 1, made from the service's views. Changing one is changing the contract.
 
 pub mod catalog;
+pub mod change;
 pub mod event;
 pub mod file;
 pub mod open;
 pub mod operator;
 pub mod permission;
+pub mod policy;
 pub mod pool;
 pub mod problem;
 pub mod prompt;

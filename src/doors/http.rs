@@ -6,7 +6,10 @@
 pub(super) mod answer;
 pub(super) mod body;
 pub(super) mod depth;
+pub(super) mod etag;
+pub(super) mod once;
 pub(super) mod refusal;
+pub(super) mod rendered;
 pub(super) mod routes;
 mod trace;
 

@@ -27,7 +27,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use super::{
     dto,
-    http::{self, answer, body, refusal, routes::Routes},
+    http::{self, answer, body, etag, once, refusal, rendered, routes::Routes},
 };
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
 

@@ -89,6 +89,12 @@ impl Endpoint {
         self.scheme == Scheme::HTTP && !on_this_machine
     }
 
+    /// The address all requests go to.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("{}://{}{}", self.scheme, self.authority, self.base_path)
+    }
+
     pub(super) fn authority(&self) -> &Authority {
         &self.authority
     }

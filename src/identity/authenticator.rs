@@ -196,7 +196,7 @@ mod tests {
 
     fn place() -> Place {
         let folder = tempfile::tempdir().unwrap();
-        let state = config::State { dir: folder.path().to_owned() };
+        let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
         let store = KeyStore::in_folder(&state.dir);
         Place { _folder: folder, state, store }
     }

@@ -49,6 +49,12 @@ impl Gauge {
         Ok(Permit { gauge: Arc::clone(self), user: user.clone() })
     }
 
+    /// Holds one more, whatever the limit says.
+    pub(super) fn keep(self: &Arc<Self>, user: &UserId) -> Permit {
+        *self.lock().entry(user.clone()).or_default() += 1;
+        Permit { gauge: Arc::clone(self), user: user.clone() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
         // Nothing panics while it is held; a poisoned count is still a right count.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)

@@ -42,6 +42,10 @@ pub(super) struct Control {
     pub(super) pause_until: Instant,
     pub(super) courtesy_until: Instant,
     pub(super) last_turn: u64,
+    /// Warm sandboxes of a former run that are on their way into the stock.
+    pub(super) coming: usize,
+    /// Leases of a former run that were taken over: beyond what the settings allow, if they allow less now.
+    pub(super) adopted: usize,
 }
 
 impl Control {
@@ -61,6 +65,8 @@ impl Control {
             pause_until: now,
             courtesy_until: now,
             last_turn: 0,
+            coming: 0,
+            adopted: 0,
         }
     }
 
@@ -163,10 +169,10 @@ impl Pool {
             control.mode = Mode::Active;
         }
         control.aim();
-        drop(control);
-        if self.inner.status().max_size < settings.cap {
-            self.inner.resize(settings.cap);
+        if self.inner.status().max_size < settings.cap + control.adopted {
+            self.inner.resize(settings.cap + control.adopted);
         }
+        drop(control);
         self.tell_mode();
         changed
     }

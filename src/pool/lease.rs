@@ -31,6 +31,15 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// Lets go of the sandbox without ending it: the next run of the server finds it as it is.
+    pub fn leave(mut self) {
+        if let Some(object) = self.0.take() {
+            Object::take(object).leave();
+        }
+    }
+}
+
 impl Deref for Lease {
     type Target = Sandbox;
     fn deref(&self) -> &Sandbox {

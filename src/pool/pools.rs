@@ -22,7 +22,8 @@ use crate::{
     runtime::Runtime,
     sandbox::{
         census::{Capacity, Census, Record, SandboxState},
-        lifecycle::{Recipe, Starter},
+        lifecycle::{Foundling, Recipe, Starter},
+        slot::Ready,
     },
     telemetry::{Metrics, labels::Discard},
 };
@@ -31,6 +32,8 @@ use crate::{
 pub struct PoolsParts {
     /// One per template.
     pub recipes: Vec<Recipe>,
+    /// Warm sandboxes that a former run left, with what their slots say: they go back into stock.
+    pub former: Vec<(Foundling, Ready)>,
     /// Sizes and times.
     pub settings: config::Pool,
     /// Who is there, and how much room.
@@ -53,6 +56,8 @@ pub struct Pools {
     pub(super) starter: Arc<Starter>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) start_limit: usize,
+    /// As they were at the start: for pools of templates that are gone already.
+    settings: config::Pool,
     metrics: Metrics,
     turns: AtomicU64,
     /// A line or two at a time.
@@ -87,18 +92,33 @@ impl Pools {
     /// Makes a pool for each recipe and starts what keeps them: warmer, health, sweep and watch. All of it ends with [`Pools::close`].
     #[must_use]
     pub fn start(parts: PoolsParts) -> Arc<Self> {
-        let PoolsParts { recipes, settings, census, starter, runtime, start_limit, metrics } = parts;
+        let PoolsParts { recipes, former, settings, census, starter, runtime, start_limit, metrics } = parts;
         let start_limit = start_limit.max(1);
         let pool =
             |recipe: Recipe| (recipe.name.clone(), Pool::new(recipe, &settings, &census, start_limit, metrics.clone()));
         let pools = RwLock::new(recipes.into_iter().map(pool).collect());
-        let (turns, unwanted) = (AtomicU64::default(), Mutex::default());
+        let (sweep_every, turns, unwanted) = (settings.sweep, AtomicU64::default(), Mutex::default());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let pools =
-            Arc::new(Self { pools, census, starter, runtime, start_limit, metrics, turns, unwanted, tasks, stop });
+        let pools = Arc::new(Self {
+            pools,
+            census,
+            starter,
+            runtime,
+            start_limit,
+            settings,
+            metrics,
+            turns,
+            unwanted,
+            tasks,
+            stop,
+        });
+        // Before the warmer looks for the first time, or it would make others in their place.
+        for (foundling, ready) in former {
+            pools.adopt_stock(foundling, ready);
+        }
         pools.tasks.spawn(warmer::run(Arc::clone(&pools)));
         pools.keep(health::run(Arc::clone(&pools)));
-        pools.keep(sweep::run(Arc::clone(&pools), settings.sweep));
+        pools.keep(sweep::run(Arc::clone(&pools), sweep_every));
         pools.keep(watch::run(Arc::clone(&pools)));
         pools
     }
@@ -210,15 +230,22 @@ impl Pools {
         }
     }
 
+    /// Ends all that keeps the pools: from here on nothing is started, swept or retired. What is in stock is still leased, and what was leased by
+    /// a former run can still be taken up.
+    pub async fn halt(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Ends all waiting, all starting, and all that keeps the pools; hands all stock to the reaper. When it returns nothing is started any more,
     /// so that what the reaper has then is all there is.
     pub async fn close(&self) {
-        self.stop.cancel();
+        // Before the stock is let go of: a sweep that is under way would take what is left for nobody's.
+        self.halt().await;
         for pool in self.all() {
             pool.close();
         }
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 
     pub(super) fn next_turn(&self) -> u64 {
@@ -233,7 +260,18 @@ impl Pools {
         }
     }
 
-    fn keep(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// The pool that sandboxes of this recipe belong to. One whose template isn't in the settings is made as one that is gone.
+    pub(super) fn pool_of(&self, recipe: &Recipe) -> Arc<Pool> {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let made = || {
+            let pool = Pool::new(recipe.clone(), &self.settings, &self.census, self.start_limit, self.metrics.clone());
+            pool.remove();
+            pool
+        };
+        Arc::clone(pools.entry(recipe.name.clone()).or_insert_with(made))
+    }
+
+    pub(super) fn keep(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {

@@ -209,7 +209,7 @@ impl Pool {
             waiting: inventory.waiting,
             fresh: inventory.fresh,
             stale: inventory.stale,
-            starting: whose.values().filter(ours).count(),
+            starting: whose.values().filter(ours).count() + control.coming,
             target: control.target,
             min,
             memory_mib: control.recipe.template.limits.memory_mib,
@@ -231,14 +231,19 @@ impl Pool {
         if let Some(lag) = self.figures.replaced(now) {
             self.metrics.refilled(&self.name, lag);
         }
-        let age = self.control().settings.warm_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
         let mut control = self.control();
+        let age = Self::lifetime(&control);
         if control.generation == generation {
             control.pause_until = now;
             self.stock.failures().over();
         }
         drop(control);
         self.stock.put(sandbox, generation, now + age);
+    }
+
+    /// How long a sandbox may wait, as the settings are now.
+    pub(super) fn lifetime(control: &Control) -> Duration {
+        control.settings.warm_age.mul_f64(1.0 - AGE_SPREAD * random_fraction())
     }
 
     /// An agent boots and then ends by itself: without a pause it would be started for ever.
@@ -312,7 +317,9 @@ fn public_sentence(failure: &StartFailure, recipe: &Recipe) -> String {
             format!("the image of template {} is not on the engine", recipe.name)
         }
         StartError::Runtime(RuntimeError::Refused { call, .. }) => format!("the container engine refused to {call}"),
-        StartError::Slot(_) | StartError::Gateway(_) => "the host could not make the sandbox's folder".to_owned(),
+        StartError::Slot(_) | StartError::NotWritten(_) | StartError::Gateway(_) => {
+            "the host could not make the sandbox's folder".to_owned()
+        }
         StartError::Link(_) => "the sandbox's supervisor did not call".to_owned(),
         StartError::Agent(AgentError::Lost(_)) => "the sandbox was lost while its agent booted".to_owned(),
         StartError::Agent(error) => error.to_string(),

@@ -20,6 +20,7 @@ mod verify;
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{
         Once,
         atomic::{AtomicU64, Ordering},
@@ -29,7 +30,7 @@ use std::{
 
 use async_trait::async_trait;
 use bollard::{
-    models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, SystemInfo},
+    models::{ContainerInspectResponse, ContainerState, ContainerSummary, ContainerSummaryStateEnum, SystemInfo},
     query_parameters::{
         CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
     },
@@ -164,8 +165,12 @@ impl Runtime for Docker {
         self.owner
     }
 
-    fn workspace_inside(&self, _spec: &SandboxSpec) -> String {
+    fn workspace_inside(&self, _box_dir: &Path) -> String {
         inside::WORKSPACE.to_owned()
+    }
+
+    fn manner(&self) -> String {
+        format!("{:?} {:?}", self.owner, self.oci_runtime)
     }
 
     async fn engine(&self) -> Result<EngineFacts, RuntimeError> {
@@ -251,11 +256,18 @@ impl Runtime for Docker {
             .await
             .map_err(|fault| fault.refused(call))?;
         let state = self.inspect(container).await.map_err(|fault| fault.refused("inspect"))?.state.unwrap_or_default();
-        let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        pid.ok_or_else(|| RuntimeError::Refused {
+        init(&state).ok_or_else(|| RuntimeError::Refused {
             call,
             reason: format!("it ended at once with code {}", state.exit_code.unwrap_or_default()),
         })
+    }
+
+    async fn init_of(&self, container: &ContainerId) -> Result<Option<i32>, RuntimeError> {
+        match self.inspect(container).await {
+            Ok(found) => Ok(found.state.filter(|state| state.paused != Some(true)).as_ref().and_then(init)),
+            Err(Fault::Status { code: 404, .. }) => Ok(None),
+            Err(fault) => Err(fault.refused("inspect")),
+        }
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), RuntimeError> {
@@ -347,6 +359,11 @@ impl Runtime for Docker {
             Err(fault) => Err(fault.refused("stats")),
         }
     }
+}
+
+/// The process id of the init of a container that runs.
+fn init(state: &ContainerState) -> Option<i32> {
+    state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
 }
 
 fn state(said: Option<ContainerSummaryStateEnum>) -> BoxState {

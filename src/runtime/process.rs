@@ -2,7 +2,8 @@
 //!
 //! The supervisor runs as a child of the server, in a process group of its own, with the same sockets in the slot's folder as in a
 //! container. Its agent may read and write whatever the server may; the only bounds are that the environment starts empty and that
-//! HOME lies in the slot's folder. What a killed server leaves behind ends by itself when `orphan_grace` has passed.
+//! HOME lies in the slot's folder. No other run of the server takes them up: what a killed server leaves behind ends by itself when
+//! `orphan_grace` has passed.
 
 mod child;
 
@@ -57,8 +58,8 @@ impl Runtime for Process {
         RuntimeKind::Process
     }
 
-    fn workspace_inside(&self, spec: &SandboxSpec) -> String {
-        spec.box_dir.join("workspace").to_string_lossy().into_owned()
+    fn workspace_inside(&self, box_dir: &Path) -> String {
+        box_dir.join("workspace").to_string_lossy().into_owned()
     }
 
     async fn engine(&self) -> Result<EngineFacts, RuntimeError> {

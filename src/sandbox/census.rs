@@ -30,6 +30,11 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 
+impl Generation {
+    /// Of a sandbox that a former run of the server made from what the template isn't any more.
+    pub const FORMER: Self = Self(u64::MAX);
+}
+
 /// What a sandbox is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SandboxState {
@@ -141,6 +146,11 @@ impl Inner {
     fn memory_mib(&self) -> u64 {
         self.map.values().map(|record| record.memory_mib).sum()
     }
+
+    fn is_full(&self, memory_mib: u64) -> bool {
+        let taken = self.memory_mib().saturating_add(memory_mib);
+        self.map.len() >= self.capacity.sandboxes || taken > self.capacity.memory_mib
+    }
 }
 
 impl Census {
@@ -166,12 +176,20 @@ impl Census {
     /// Makes room for a new sandbox; none when it would be more than the capacity.
     #[must_use]
     pub fn admit(self: &Arc<Self>, admission: Admission) -> Option<Entry> {
+        let inner = self.inner();
+        if inner.is_full(admission.memory_mib) { None } else { Some(self.enter(inner, admission)) }
+    }
+
+    /// Takes in a sandbox that is there already, whatever the capacity says: a former run of the server made it. While all together are more
+    /// than the capacity, nothing new is admitted.
+    #[must_use]
+    pub fn admit_found(self: &Arc<Self>, admission: Admission) -> Entry {
+        let inner = self.inner();
+        self.enter(inner, admission)
+    }
+
+    fn enter(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, admission: Admission) -> Entry {
         let Admission { slot, template, generation, memory_mib } = admission;
-        let mut inner = self.inner();
-        let Capacity { sandboxes, memory_mib: memory } = inner.capacity;
-        if inner.map.len() >= sandboxes || inner.memory_mib().saturating_add(memory_mib) > memory {
-            return None;
-        }
         let state = SandboxState::Starting;
         let (container, condemner, memory_bytes, ending_since, since) = (None, None, None, None, Instant::now());
         let record =
@@ -179,7 +197,7 @@ impl Census {
         inner.map.insert(slot.clone(), record);
         drop(inner);
         self.tell();
-        Some(Entry { census: Arc::clone(self), slot })
+        Entry { census: Arc::clone(self), slot }
     }
 
     /// The counts of one template.
@@ -204,6 +222,12 @@ impl Census {
     #[must_use]
     pub fn record(&self, slot: &SlotId) -> Option<Record> {
         self.inner().map.get(slot).cloned()
+    }
+
+    /// Whether there is no room for another one of this size.
+    #[must_use]
+    pub fn is_full(&self, memory_mib: u64) -> bool {
+        self.inner().is_full(memory_mib)
     }
 
     /// Whether there is no room for another one of this size, even if all that are ready went.
@@ -324,6 +348,17 @@ mod tests {
         assert!(census.admit(admission(40)).is_none());
         drop(two);
         assert!(census.admit(admission(40)).is_some());
+    }
+
+    #[test]
+    fn what_a_former_run_made_is_taken_in_and_keeps_others_out() {
+        let census = Census::new(Capacity { sandboxes: 1, memory_mib: 100 });
+        let (one, two) = (census.admit_found(admission(80)), census.admit_found(admission(80)));
+        assert_eq!(census.all().total(), 2);
+        drop(one);
+        assert!(census.admit(admission(1)).is_none());
+        drop(two);
+        assert!(census.admit(admission(1)).is_some());
     }
 
     proptest! {

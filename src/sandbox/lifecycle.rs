@@ -4,7 +4,9 @@
 //! happens on the way, and whoever drops a sandbox, what exists of it goes to the [`end::Reaper`], which sees to it that the container is
 //! gone, then lets the owner of the workspace fetch it, then removes the folder. Used or not, no sandbox is started twice.
 
+pub mod adopt;
 pub mod end;
+mod fingerprint;
 mod health;
 pub mod prove;
 pub mod recipe;
@@ -12,6 +14,7 @@ pub mod start;
 
 use std::fmt;
 
+pub use adopt::{Adopted, Foundling};
 pub use end::{Reaper, Remains};
 pub use health::NotWell;
 pub use recipe::Recipe;
@@ -19,7 +22,7 @@ pub use start::{StartFailure, Starter};
 
 use super::{census::SandboxState, slot::Slot};
 use crate::{
-    agent::{Agent, AgentError, AgentEvent, EarlyEvents},
+    agent::{Agent, AgentError, AgentEvent, EarlyEvents, Said},
     gateway::Binding,
     ids::TemplateName,
     runtime::PostMortem,
@@ -84,8 +87,13 @@ impl Sandbox {
         let Some(agent) = self.agent.as_mut() else { return Ok(()) };
         loop {
             match agent.events.try_recv() {
-                Ok(AgentEvent::Gone(error)) => return Err(error),
-                Ok(said) => self.early.keep(said),
+                Ok(Said { event: Some(AgentEvent::Gone(error)), .. }) => return Err(error),
+                Ok(said) => {
+                    self.early.keep(said);
+                    if let Some(chunk) = self.early.forgettable() {
+                        agent.done_with.send_replace(chunk);
+                    }
+                }
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return Ok(()),
                 Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {
                     return Err(AgentError::Lost("its task ended".to_owned()));
@@ -97,6 +105,11 @@ impl Sandbox {
     /// Runs when the container is gone and before its folder is removed: the moment to fetch the workspace. If it fails, the folder stays.
     pub fn when_gone(&mut self, then: impl FnOnce(&Slot) + Send + Sync + 'static) {
         self.remains.when_gone(then);
+    }
+
+    /// Lets go of it without ending it, for the next run of the server.
+    pub fn leave(self) {
+        self.remains.leave();
     }
 
     /// What the engine knows about the agent's death.

@@ -18,6 +18,9 @@
 //! - A reader that went away: what still comes is discarded. A writer that went away: the agent's stdin is closed.
 //!
 //! Dropping the [`Link`] ends the task and closes the socket; the pipes then end without a last word.
+//!
+//! A link that is left to the next run of the server ([`Leaving`]) says nothing at its end: with nobody to read, nothing is acknowledged, and with
+//! nobody to write, the agent's stdin stays open. The supervisor dials until that run listens.
 
 mod condemner;
 mod heartbeat;
@@ -122,6 +125,24 @@ pub enum PingError {
 struct Shared {
     refused: AtomicU64,
     up: AtomicBool,
+    leaving: Leaving,
+}
+
+/// Says that what lasts is left to the next run of the server. All links of a server share one.
+#[derive(Debug, Clone, Default)]
+pub struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    /// From here on it is so.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it is so.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// A request to the task.
@@ -154,6 +175,18 @@ impl Link {
     #[must_use]
     pub const fn agent_pid(&self) -> Option<u32> {
         if self.hello.agent_pid == 0 { None } else { Some(self.hello.agent_pid) }
+    }
+
+    /// The newest input the supervisor had when it introduced itself first.
+    #[must_use]
+    pub const fn input_received(&self) -> u64 {
+        self.hello.input_received
+    }
+
+    /// The oldest output the supervisor had then.
+    #[must_use]
+    pub const fn oldest_output(&self) -> u64 {
+        self.hello.oldest_output
     }
 
     /// Connections of other processes that were refused.
@@ -228,8 +261,10 @@ fn open(first: listener::Greeted, listener: LinkListener, init_pid: i32, config:
     let (condemner, condemned) = Condemner::new();
     let (ended_sender, ended) = watch::channel(false);
     let hello = first.hello;
+    let (taken_sender, input_taken) = watch::channel(hello.input_received);
     let ends = task::Ends {
         input: input_receiver,
+        input_taken: taken_sender,
         output: output_sender,
         done_with: done_receiver,
         requests: request_receiver,
@@ -238,5 +273,8 @@ fn open(first: listener::Greeted, listener: LinkListener, init_pid: i32, config:
     };
     let task = task::Task::new(first, listener, init_pid, config, ends);
     let task = AbortOnDropHandle::new(tokio::spawn(task.run()));
-    (Link { hello, shared, requests, condemner, ended, _task: task }, AgentPipes { input, output, done_with })
+    (
+        Link { hello, shared, requests, condemner, ended, _task: task },
+        AgentPipes { input, input_taken, output, done_with },
+    )
 }

@@ -6,8 +6,14 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
+use crate::supervisor::{frames::CHUNK_MAX, ring::ENTRY_COST};
+
 /// Messages each direction of the pipes holds before the sender waits.
 pub const PIPE_CAPACITY: usize = 64;
+/// What the supervisor pays to keep one chunk of output, beside its bytes.
+pub const CHUNK_COST: usize = ENTRY_COST;
+/// Longest piece of input, in bytes.
+pub const PIECE_MAX: usize = CHUNK_MAX;
 
 /// Which of the agent's two outputs a chunk was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +67,13 @@ pub enum FromAgent {
 /// Both ends an agent protocol works with.
 #[derive(Debug)]
 pub struct AgentPipes {
-    /// To the agent's stdin.
+    /// To the agent's stdin: pieces of at most [`PIECE_MAX`] bytes. Each becomes one frame, so that the sender knows by which number the supervisor
+    /// knows it.
     pub input: mpsc::Sender<Bytes>,
+    /// Number of the last piece of input that is in the agent's stdin, or was there when the supervisor linked.
+    pub input_taken: watch::Receiver<u64>,
     /// From the agent.
     pub output: mpsc::Receiver<FromAgent>,
-    /// The reader writes the number of the last chunk it is done with; the supervisor may then forget it.
+    /// Whoever keeps what came of the output writes the number of the last chunk that is done with; the supervisor may then forget it.
     pub done_with: watch::Sender<u64>,
 }

@@ -4,6 +4,7 @@
 //! <state>/slots/<slot>/
 //!   run/            link.sock, gateway.sock          mounted read-only
 //!   box/workspace/  the workspace while it is in use box/ is the container's /sandbox
+//!   ready           what the sandbox was made from and its agent's memory, once it is booted
 //!   box/.trash/     what its user removed from it, until it is taken from the disk
 //!   leased          an empty file, from the moment somebody leased the sandbox
 //!   belongs-to ->   where the workspace goes back to (only while it is a user's)
@@ -12,12 +13,15 @@
 //! `box/` belongs to the server, so the agent can't swap `workspace` for a link; the workspace belongs to the agent's uid.
 //! `belongs-to` is what makes a killed server harmless: the next one reads it and takes the workspace home.
 
+mod ready;
+
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
+pub use self::ready::{Fingerprint, Ready};
 pub use crate::runtime::Owner;
 
 use super::remove::remove_tree;

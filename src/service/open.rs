@@ -9,61 +9,70 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{Instrument as _, field, info, info_span};
 
 use super::{
-    Service, settle,
+    Service,
+    idempotency::{Created, Ticket},
+    settle, terms,
     view::{OpenSession, SessionView},
 };
 use crate::{
     gateway::{Binding, ModelKey, USAGE_CAPACITY},
     identity::Caller,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
+    log::EventLog,
     pool::{Leased, Miss, Pool},
     problem::{Code, Problem},
     session::{
         self, Command, Opened, SessionHandle, Settings,
-        status::{ColdReason, Identity, LeaseTimes},
+        permission::within,
+        policy,
+        status::{ColdReason, Identity, LeaseTimes, Preferences},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
     workspace::WorkspaceHold,
 };
 
+/// How long an open waits for its workspace, whose former session is over, to come home.
+const HOMECOMING_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks whether somebody else has it by now.
+const HOMECOMING_LOOK: Duration = Duration::from_millis(100);
+
 /// The template an open gets that names none, if there are several.
 const DEFAULT_TEMPLATE: &str = "gemini";
-const LABELS_MAX: usize = 16;
-/// The longest key or value of a label, in characters.
-const LABEL_LENGTH_MAX: usize = 64;
 /// By how much the configured age of a session may be shortened.
 const AGE_SPREAD: f64 = 0.1;
-/// Shortest idle time and age a session may ask for.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Opens a session: limits, then a sandbox from stock, then the user's key, workspace and settings bound to it.
     ///
     /// # Errors
     /// The problem tells which limit, name or part stood in the way.
-    pub async fn open(&self, caller: &Caller, request: OpenSession) -> Result<SessionView, Problem> {
-        self.open_handle(caller, request).await.map(|session| SessionView::of(&session))
+    pub async fn open(&self, caller: &Caller, request: OpenSession, ticket: &Ticket) -> Result<SessionView, Problem> {
+        self.open_handle(caller, request, ticket).await.map(|session| SessionView::of(&session))
     }
 
     pub(super) async fn open_handle(
         &self,
         caller: &Caller,
         request: OpenSession,
+        ticket: &Ticket,
     ) -> Result<Arc<SessionHandle>, Problem> {
-        self.check_serving()?;
+        self.check_new_work()?;
         self.limits.check_open(&caller.user)?;
-        check(&request)?;
+        terms::check(&request.labels, request.idle_timeout, request.max_age)?;
         let pool = self.pool(request.template.as_ref())?;
         let span = info_span!(
             "session.open", template = %pool.name(), session.id = field::Empty, lease.start = field::Empty,
             lease.wait_ms = field::Empty, otel.status_code = field::Empty
         );
         let begun = Instant::now();
-        let outcome = self.open_in(caller, request, &pool, begun).instrument(span.clone()).await;
+        let outcome = self.open_in(caller, request, ticket, &pool, begun).instrument(span.clone()).await;
         match &outcome {
             Ok(session) => {
                 let lease = &session.identity.lease;
@@ -87,11 +96,12 @@ impl Service {
         &self,
         caller: &Caller,
         request: OpenSession,
+        ticket: &Ticket,
         pool: &Pool,
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.limits.hold_session(&caller.user)?;
-        let (name, hold) = self.hold_workspace(caller, request.workspace.clone())?;
+        let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {
@@ -102,8 +112,11 @@ impl Service {
 
         let id = SessionId::random();
         let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
-        lease.bind(Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender });
+        let (user, session) = (caller.user.clone(), id.clone());
+        let binding = Binding { user, session, key, key_missing: false, usage: usage_sender };
+        lease.bind(binding.clone());
 
         let clock = Instant::now();
         let (exists, gone) = settle::settle_in(&mut lease, hold)?;
@@ -122,7 +135,7 @@ impl Service {
             }
             None => None,
         };
-        let idle = capped(request.idle_timeout, self.settings.idle_timeout);
+        let idle = terms::capped(request.idle_timeout, self.settings.idle_timeout);
         // Sessions that were opened together must not all end together, unless somebody asked for that very age.
         let usual_age = self.settings.max_age.mul_f64(1.0 - AGE_SPREAD * random_fraction());
         let max_age = request.max_age.map_or(usual_age, |asked| asked.min(self.settings.max_age));
@@ -131,29 +144,60 @@ impl Service {
             user: caller.user.clone(),
             template: pool.name().clone(),
             workspace: name,
+            named: request.workspace.is_some(),
+            slot: lease.slot().id().clone(),
+            memory: agent.memory.clone(),
+            default: request.default,
+            created_at,
+            lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
+        };
+        let template = pool.recipe().template.permissions.clone();
+        let preferences = Preferences {
+            version: 1,
             mode: request.mode,
             model: request.model,
             labels: request.labels,
-            created_at,
             expires_at: created_at.checked_add(max_age).unwrap_or(Timestamp::MAX),
             idle_timeout: idle,
-            lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
+            permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
+            own_key,
         };
-        let settings = self.times(idle, max_age);
         let permit = Box::new((permit, self.metrics.session()));
-        let opened = Opened { id, identity, agent, early, lease, gone, usage, permit, settings };
-        Ok(session::spawn(opened, &self.registry, self.metrics.clone(), &self.drivers, self.stop.child_token()))
+        let (settings, also) = (self.times(), ticket.created(Created::Session(id.clone())));
+        let log = EventLog::new(id.clone(), Arc::clone(&self.store), self.settings.log_bytes);
+        let opened = Opened {
+            id,
+            identity,
+            preferences,
+            log,
+            agent,
+            early,
+            lease,
+            gone,
+            binding,
+            usage,
+            permit,
+            settings,
+            also,
+        };
+        let session = session::spawn(opened, &self.around);
+        // Nobody is told of a session that a crash could take back.
+        if let Err(problem) = self.settled(&session).await {
+            let (reply, _nobody_waits) = oneshot::channel();
+            let _over_already = session.send(Command::Close { reply }).await;
+            ticket.nothing_created();
+            return Err(problem);
+        }
+        Ok(session)
     }
 
-    const fn times(&self, idle: Duration, max_age: Duration) -> Settings {
+    /// The times all drivers keep.
+    pub(super) const fn times(&self) -> Settings {
         Settings {
             first_output: self.settings.first_output_timeout,
             turn: self.settings.turn_timeout,
             cancel_grace: self.settings.cancel_grace,
             permission: self.settings.permission_timeout,
-            idle,
-            max_age,
-            log_bytes: self.settings.log_bytes,
         }
     }
 
@@ -167,8 +211,9 @@ impl Service {
             return Err(Problem::not_found());
         }
         let (reply, done) = oneshot::channel();
-        session.send(Command::Close { reply }).await.map_err(|_| Problem::not_found())?;
-        done.await.map_err(Problem::internal)
+        let left = || if session.is_over() { Problem::not_found() } else { policy::Refusal::HandedOver.into() };
+        session.send(Command::Close { reply }).await.map_err(|_| left())?;
+        done.await.map_err(|_| left())
     }
 
     pub(super) fn pool(&self, asked: Option<&TemplateName>) -> Result<Arc<Pool>, Problem> {
@@ -191,13 +236,14 @@ impl Service {
         named.or(only).map(|place| serving.swap_remove(place))
     }
 
-    fn hold_workspace(
+    async fn hold_workspace(
         &self,
         caller: &Caller,
         named: Option<WorkspaceName>,
+        patience: Option<Duration>,
     ) -> Result<(WorkspaceName, WorkspaceHold), Problem> {
         if let Some(name) = named {
-            let hold = self.workspaces.hold(&caller.user, &name)?;
+            let hold = self.hold_named(caller, &name, patience).await?;
             return Ok((name, hold));
         }
         let made_up = SessionId::random().as_str().replace('_', "-");
@@ -206,53 +252,26 @@ impl Service {
         hold.forget_if_empty();
         Ok((name, hold))
     }
-}
 
-/// What doesn't need a look at anything else.
-fn check(request: &OpenSession) -> Result<(), Problem> {
-    let invalid = |detail: String| Err(Problem::new(Code::InvalidRequest, detail));
-    if request.labels.len() > LABELS_MAX {
-        return invalid(format!("labels: at most {LABELS_MAX} are taken"));
-    }
-    let fits = |text: &str| text.chars().count() <= LABEL_LENGTH_MAX && !text.contains(char::is_control);
-    if request.labels.iter().any(|(key, value)| key.is_empty() || !fits(key) || !fits(value)) {
-        return invalid(format!(
-            "labels: keys have 1 to {LABEL_LENGTH_MAX} characters, values at most {LABEL_LENGTH_MAX}, none a control character"
-        ));
-    }
-    for (field, asked) in [("idle_timeout_s", request.idle_timeout), ("max_age_s", request.max_age)] {
-        if asked.is_some_and(|asked| asked < SHORTEST_LIFE) {
-            return invalid(format!("{field}: must be at least {}", SHORTEST_LIFE.as_secs()));
+    /// A workspace whose session is over is on its way home: that is waited for. One of a session that lives is in use.
+    async fn hold_named(
+        &self,
+        caller: &Caller,
+        name: &WorkspaceName,
+        patience: Option<Duration>,
+    ) -> Result<WorkspaceHold, Problem> {
+        let deadline = Instant::now() + terms::capped(patience, HOMECOMING_PATIENCE);
+        let mut freed = self.workspaces.freed();
+        loop {
+            let refused = match self.workspaces.hold(&caller.user, name) {
+                Ok(hold) => return Ok(hold),
+                Err(refused) => refused,
+            };
+            let lives = |session: &Arc<SessionHandle>| session.identity.workspace == *name && !session.is_over();
+            if self.around.registry.of(&caller.user).iter().any(lives) || Instant::now() >= deadline {
+                return Err(refused.into());
+            }
+            let _looks_again = timeout(HOMECOMING_LOOK, freed.changed()).await;
         }
-    }
-    Ok(())
-}
-
-/// What was asked for, but never more than configured.
-fn capped(asked: Option<Duration>, configured: Duration) -> Duration {
-    asked.map_or(configured, |asked| asked.min(configured))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(labels: impl IntoIterator<Item = (String, String)>) -> String {
-        let request = OpenSession { labels: labels.into_iter().collect(), ..OpenSession::default() };
-        check(&request).map_or_else(|problem| problem.detail, |()| String::new())
-    }
-
-    #[test]
-    fn labels_are_few_and_short_in_characters() {
-        let many = |count: usize| (0..count).map(|number| (number.to_string(), String::new()));
-        assert_eq!(refusal(many(LABELS_MAX)), "");
-        assert!(refusal(many(LABELS_MAX + 1)).starts_with("labels: at most 16"));
-        let longest = "ж".repeat(LABEL_LENGTH_MAX);
-        assert_eq!(refusal([(longest.clone(), longest.clone())]), "");
-        for bad in ["", "line\nbreak", &format!("{longest}ж")] {
-            assert!(refusal([(bad.to_owned(), String::new())]).starts_with("labels: keys"), "{bad}");
-        }
-        assert!(refusal([("k".to_owned(), format!("{longest}ж"))]).starts_with("labels: keys"));
-        assert_eq!(refusal([("k".to_owned(), String::new())]), "");
     }
 }

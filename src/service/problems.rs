@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use crate::{
     agent::AgentError,
+    log::LogError,
     pool::{Failure, FailureKind, LeaseError, Refusal},
     problem::{Code, Problem},
-    session::policy,
+    session::{ChangeError, policy},
+    store::StoreError,
     workspace::{FileError, WorkspaceError},
 };
 
+/// When to ask again while another change is being made.
+const CHANGES_PACE: Duration = Duration::from_secs(1);
+/// When to ask again while the store can't write.
+const STORES_PACE: Duration = Duration::from_secs(5);
 /// When to ask again for what an operator has to change first.
 const OPERATORS_PACE: Duration = Duration::from_secs(30);
 
@@ -104,7 +110,53 @@ impl From<policy::Refusal> for Problem {
             policy::Refusal::TurnInProgress => Code::TurnInProgress,
             policy::Refusal::PermissionAnswered => Code::PermissionAnswered,
             policy::Refusal::TurnOver | policy::Refusal::NotIdle => Code::Conflict,
+            policy::Refusal::HandedOver | policy::Refusal::Unheard => Code::ShuttingDown,
         };
         Self::new(code, refusal.to_string())
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => refusal.into(),
+            ChangeError::Stale => Self::new(Code::PreconditionFailed, "If-Match: the session has another version"),
+            ChangeError::OverAlready => {
+                Self::new(Code::InvalidRequest, "max_age_s: the session is older than that; close it instead")
+            }
+            ChangeError::Busy => Self::new(Code::Conflict, error.to_string()).retry_after(CHANGES_PACE),
+            ChangeError::Agent { field, error } => unfit(field, error),
+        }
+    }
+}
+
+/// An agent that refuses what the caller chose has been asked for the wrong thing; anything else is its own failure.
+pub(super) fn unfit(field: &str, error: AgentError) -> Problem {
+    match error {
+        AgentError::Refused { message, .. } => {
+            Problem::new(Code::InvalidRequest, format!("{field}: the agent refused it: {message}"))
+        }
+        error => error.into(),
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        store_unavailable().because(error)
+    }
+}
+
+/// Nothing new may happen while nothing can be written down.
+pub(super) fn store_unavailable() -> Problem {
+    Problem::new(Code::StoreUnavailable, "what happens can't be written down at present; try again in a moment")
+        .retry_after(STORES_PACE)
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Expired(expired) => expired.into(),
+            LogError::Store(error) => error.into(),
+        }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{
     Service,
-    view::{MeView, Page, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
+    view::{MeView, PermissionView, PoolView, SessionState, SessionView, TemplateView, TurnView},
 };
 use crate::{
     config::Protocol,
@@ -20,63 +20,29 @@ use crate::{
         SessionHandle,
         event::Event,
         policy::Stage,
-        status::{Status, Turn},
+        status::{Permission, Preferences, Status, Tokens, Turn},
     },
     telemetry::metrics::Counted,
 };
-
-/// Most sessions one page has.
-pub const PAGE_MAX: usize = 100;
 
 impl Service {
     /// One session of the caller's.
     ///
     /// # Errors
     /// Not found.
-    pub fn session(&self, caller: &Caller, id: &SessionId) -> Result<SessionView, Problem> {
-        Ok(SessionView::of(&*self.find(caller, id)?))
-    }
-
-    /// The caller's sessions, newest first; `cursor` is the id of the last one of the former page.
-    ///
-    /// # Errors
-    /// A cursor that names none of the caller's sessions.
-    pub fn sessions(
-        &self,
-        caller: &Caller,
-        state: Option<SessionState>,
-        labels: &[(String, String)],
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> Result<Page<SessionView>, Problem> {
-        let all = self.registry.of(&caller.user);
-        let begin = match cursor {
-            None => 0,
-            Some(cursor) => {
-                let place = all.iter().position(|session| session.id.as_str() == cursor);
-                1 + place.ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor: it names no session any more"))?
-            }
-        };
-        let limit = limit.clamp(1, PAGE_MAX);
-        let mut items: Vec<_> = all[begin..]
-            .iter()
-            .map(|session| SessionView::of(session))
-            .filter(|view| state.is_none_or(|state| view.state == state))
-            .filter(|view| labels.iter().all(|(key, value)| view.labels.get(key) == Some(value)))
-            .take(limit + 1)
-            .collect();
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
-        Ok(Page { items, next_cursor })
+    pub async fn session(&self, caller: &Caller, id: &SessionId) -> Result<SessionView, Problem> {
+        let session = self.find(caller, id)?;
+        self.look_settled(&session).await;
+        Ok(SessionView::of(&session))
     }
 
     /// One turn.
     ///
     /// # Errors
     /// Not found, or so long ago that only the log has it.
-    pub fn turn(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
+    pub async fn turn(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
+        self.look_settled(&session).await;
         let found = session.with_status(|status| status.turns.iter().find(|one| one.id == *turn).cloned());
         found.map(|turn| TurnView::of(&session, &turn)).ok_or_else(Problem::not_found)
     }
@@ -85,10 +51,13 @@ impl Service {
     ///
     /// # Errors
     /// Not found.
-    pub fn permissions(&self, caller: &Caller, id: &SessionId) -> Result<Vec<PermissionView>, Problem> {
-        let permissions = self.find(caller, id)?.with_status(|status| status.permissions.clone());
-        let view = |(id, open): (_, crate::session::status::Permission)| PermissionView {
-            id,
+    pub async fn permissions(&self, caller: &Caller, id: &SessionId) -> Result<Vec<PermissionView>, Problem> {
+        let session = self.find(caller, id)?;
+        self.look_settled(&session).await;
+        let mut permissions: Vec<_> = session.with_status(|status| status.permissions.values().cloned().collect());
+        permissions.sort_by_key(|open: &Permission| open.number);
+        let view = |open: Permission| PermissionView {
+            id: open.id,
             turn: open.turn,
             tool_call: open.tool_call,
             options: open.options,
@@ -102,11 +71,11 @@ impl Service {
     ///
     /// # Errors
     /// Not found, too many streams, or a cursor that is no longer kept.
-    pub fn events(&self, caller: &Caller, id: &SessionId, after: u64) -> Result<EventReader, Problem> {
+    pub async fn events(&self, caller: &Caller, id: &SessionId, after: u64) -> Result<EventReader, Problem> {
         let session = self.find(caller, id)?;
         let permit = self.limits.hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
-        session.log.read(after, 1)?;
+        session.log.read(after, 1).await?;
         let reader = session.log.follow(after);
         Ok(EventReader { reader, _permit: permit, _counted: self.metrics.event_stream() })
     }
@@ -127,11 +96,11 @@ impl Service {
         let session = self.find(caller, id)?;
         let permit = self.limits.hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
-        let mut events = session.log.read(after, limit)?;
+        let mut events = session.log.read(after, limit).await?;
         if events.is_empty() && !wait.is_zero() {
             events = match timeout(wait, session.log.follow(after).next()).await {
-                Ok(Ok(Some(_))) => session.log.read(after, limit)?,
-                Ok(Err(expired)) => return Err(expired.into()),
+                Ok(Ok(Some(_))) => session.log.read(after, limit).await?,
+                Ok(Err(error)) => return Err(error.into()),
                 Ok(Ok(None)) | Err(_) => Vec::new(),
             };
         }
@@ -160,16 +129,19 @@ impl Service {
     }
 
     /// The caller's limits and what is left.
-    #[must_use]
-    pub fn me(&self, caller: &Caller) -> MeView {
+    ///
+    /// # Errors
+    /// The store doesn't work.
+    pub async fn me(&self, caller: &Caller) -> Result<MeView, Problem> {
+        let (input, output) = self.store.spent(&caller.user).await?;
         let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
-        MeView {
+        Ok(MeView {
             user: caller.user.to_string(),
             sessions: self.limits.sessions(&caller.user),
             opens: (opens.remaining, opens.quota),
             prompts: (prompts.remaining, prompts.quota),
-            usage: self.registry.spent(&caller.user),
-        }
+            usage: Tokens { input, output },
+        })
     }
 }
 
@@ -219,10 +191,13 @@ impl SessionView {
     pub(super) fn of(session: &SessionHandle) -> Self {
         let identity = &session.identity;
         // What an agent asks for may be megabytes: only what the view shows is copied.
-        let (stage, last_active_at, pending_permissions, tokens, end) = session.with_status(|status| {
-            let Status { stage, last_active_at, permissions, tokens, end, .. } = status;
-            (*stage, *last_active_at, permissions.len(), *tokens, end.clone())
+        let looked = session.with_status(|status| {
+            let Status { stage, last_active_at, permissions, tokens, end, preferences, needs_credential, .. } = status;
+            let credential = (*needs_credential, preferences.clone());
+            (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
         });
+        let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences)) = looked;
+        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
             Stage::Turn { .. } if pending_permissions == 0 => SessionState::Running,
@@ -234,13 +209,16 @@ impl SessionView {
             state,
             template: identity.template.clone(),
             workspace: identity.workspace.clone(),
-            mode: identity.mode.clone(),
-            model: identity.model.clone(),
-            labels: identity.labels.clone(),
+            mode,
+            model,
+            labels,
+            permissions,
+            version,
+            needs_credential,
             created_at: identity.created_at,
             last_active_at,
-            expires_at: identity.expires_at,
-            idle_timeout: identity.idle_timeout,
+            expires_at,
+            idle_timeout,
             lease: identity.lease,
             last_seq: session.log.last_seq(),
             pending_permissions,

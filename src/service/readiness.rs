@@ -1,4 +1,4 @@
-//! Whether we can serve: engine, stock, state folder.
+//! Whether we can serve: engine, stock, store, state folder.
 //!
 //! Anybody may ask, without a token and as often as they like: one look at a time, and its answer holds for a second.
 
@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::{Service, view::Readiness};
-use crate::pool::{FailureKind, Mode, Pool};
+use crate::{
+    pool::{FailureKind, Mode, Pool},
+    store::Health,
+};
 
 /// How long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
@@ -44,6 +47,10 @@ impl Service {
         let mut reasons = Vec::new();
         if self.check_serving().is_err() {
             reasons.push("the server is shutting down".to_owned());
+        }
+        if let Health::Failing(why) = &*self.store.health().borrow() {
+            tracing::debug!(why, "not ready: the store");
+            reasons.push("what happens can't be written down: the store's disk is full or failing".to_owned());
         }
         if let Err(error) = self.runtime.alive().await {
             tracing::debug!(%error, "not ready: the engine");

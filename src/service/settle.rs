@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::error;
 
+use super::problems::unfit;
 use crate::{
     agent::{Agent, AgentCommand, AgentError, EarlyEvents},
     pool::Lease,
-    problem::{Code, Problem},
+    problem::Problem,
+    sandbox::slot::Slot,
     workspace::WorkspaceHold,
 };
 
@@ -18,20 +20,25 @@ pub(super) fn settle_in(lease: &mut Lease, hold: WorkspaceHold) -> Result<(bool,
     let exists = hold.exists();
     let hold = Arc::new(hold);
     let (gone_sender, gone) = oneshot::channel();
-    lease.when_gone({
-        let hold = Arc::clone(&hold);
-        move |slot| {
-            if let Err(problem) = hold.move_back(slot) {
-                let cause = std::error::Error::source(&problem);
-                error!(error = %problem, ?cause, slot = %slot.id(), "a workspace could not be moved home");
-                hold.keep_for_ever();
-            }
-            drop(hold);
-            let _session_may_be_over = gone_sender.send(());
-        }
-    });
+    lease.when_gone(go_home(Arc::clone(&hold), gone_sender));
     hold.move_in(lease.slot())?;
     Ok((exists, gone))
+}
+
+/// What happens to a held workspace when its sandbox is gone: it goes home, and whoever waits at `gone` learns it.
+pub(super) fn go_home(
+    hold: Arc<WorkspaceHold>,
+    gone: oneshot::Sender<()>,
+) -> impl FnOnce(&Slot) + Send + Sync + 'static {
+    move |slot| {
+        if let Err(problem) = hold.move_back(slot) {
+            let cause = std::error::Error::source(&problem);
+            error!(error = %problem, ?cause, slot = %slot.id(), "a workspace could not be moved home");
+            hold.keep_for_ever();
+        }
+        drop(hold);
+        let _session_may_be_over = gone.send(());
+    }
 }
 
 /// Makes the warm agent the user's: a session in a workspace that was moved in, the mode and the model that were asked for.
@@ -45,7 +52,7 @@ pub(super) async fn tune(
     let (mut agent, mut early) =
         lease.take_agent().ok_or_else(|| Problem::internal("a sandbox came from stock without its agent"))?;
     if exists {
-        ask(&mut agent, &mut early, |reply| AgentCommand::OpenSession { workspace, reply }).await?;
+        agent.memory = ask(&mut agent, &mut early, |reply| AgentCommand::OpenSession { workspace, reply }).await?;
     }
     if let Some(mode) = mode.cloned() {
         let told = ask(&mut agent, &mut early, |reply| AgentCommand::SetMode { mode, reply }).await;
@@ -58,23 +65,13 @@ pub(super) async fn tune(
     Ok((agent, early))
 }
 
-/// An agent that refuses what the caller chose has been asked for the wrong thing; anything else is its own failure.
-fn unfit(field: &str, error: AgentError) -> Problem {
-    match error {
-        AgentError::Refused { message, .. } => {
-            Problem::new(Code::InvalidRequest, format!("{field}: the agent refused it: {message}"))
-        }
-        error => error.into(),
-    }
-}
-
 /// Asks a booted agent for something and waits for the answer, for which the agent's task has a deadline of its own. The answer is behind
 /// whatever the agent says before it, so that is taken meanwhile and kept for the session.
-async fn ask(
+async fn ask<T>(
     agent: &mut Agent,
     early: &mut EarlyEvents,
-    command: impl FnOnce(oneshot::Sender<Result<(), AgentError>>) -> AgentCommand,
-) -> Result<(), AgentError> {
+    command: impl FnOnce(oneshot::Sender<Result<T, AgentError>>) -> AgentCommand,
+) -> Result<T, AgentError> {
     let (reply, mut answer) = oneshot::channel();
     let lost = || AgentError::Lost("the agent's task ended".to_owned());
     agent.commands.send(command(reply)).await.map_err(|_| lost())?;
@@ -82,7 +79,12 @@ async fn ask(
         tokio::select! {
             biased;
             answer = &mut answer => return answer.map_err(|_| lost())?,
-            Some(said) = agent.events.recv() => early.keep(said),
+            Some(said) = agent.events.recv() => {
+                early.keep(said);
+                if let Some(chunk) = early.forgettable() {
+                    agent.done_with.send_replace(chunk);
+                }
+            }
         }
     }
 }

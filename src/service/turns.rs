@@ -10,10 +10,11 @@ use tokio::{
     sync::{Mutex, oneshot},
     time::timeout,
 };
-use tracing::{field, info_span};
+use tracing::{Instrument as _, field, info_span};
 
 use super::{
     Service,
+    idempotency::{Created, Ticket},
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
 /// How long a call waits while another opens the user's default session: as long as an open may wait unless configured otherwise.
 const DEFAULT_SESSION_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a session may take to answer: it writes down first what it does.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A user's session for the simple door. Locked for as long as it is being opened, so that it is opened once.
 pub(super) type DefaultSession = Mutex<Option<SessionId>>;
 
@@ -34,9 +38,15 @@ impl Service {
     ///
     /// # Errors
     /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
-    pub async fn prompt(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<TurnView, Problem> {
+    pub async fn prompt(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        prompt: Prompt,
+        ticket: &Ticket,
+    ) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
-        self.check_serving()?;
+        self.check_new_work()?;
         self.limits.check_prompt(&caller.user)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
@@ -46,8 +56,20 @@ impl Service {
             turn.id = field::Empty, turn.outcome = field::Empty
         );
         let content = prompt.content.to_vec();
-        let turn = ask(&session, |reply| Command::Prompt { content, span, reply }).await?;
-        Ok(TurnView::of(&session, &turn))
+        let turn = TurnId::random();
+        let also = ticket.created(Created::Turn(turn.clone()));
+        let ticket = ticket.clone();
+        let asking = async move {
+            let outcome = session.ask(|reply| Command::Prompt { turn, content, span, also, reply }).await;
+            // What it left unsaid may have come true.
+            if outcome.as_ref().is_err_and(|refusal| *refusal != Refusal::Unheard) {
+                ticket.nothing_created();
+            }
+            outcome.map(|turn| TurnView::of(&session, &turn))
+        };
+        // A task of its own: the caller may leave before the driver has said yes or no, and the ticket must learn which.
+        let asking = self.around.tracker.spawn(asking.in_current_span());
+        Ok(in_time(asking).await?.map_err(Problem::internal)??)
     }
 
     /// The user's default session, which is opened when there is none. Of calls at the same time the first opens it and the others wait
@@ -56,7 +78,7 @@ impl Service {
     /// # Errors
     /// Those of [`Service::open`].
     pub async fn default_session(&self, caller: &Caller) -> Result<SessionId, Problem> {
-        self.check_serving()?;
+        self.check_new_work()?;
         let default = Arc::clone(self.default_sessions().entry(caller.user.clone()).or_default());
         let mut known = match default.try_lock() {
             Ok(known) => known,
@@ -67,13 +89,14 @@ impl Service {
             }
         };
         let alive = |id: &SessionId| {
-            let session = self.registry.find(&caller.user, id);
+            let session = self.around.registry.find(&caller.user, id);
             session.is_some_and(|session| !session.is_over())
         };
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
             return Ok(id.clone());
         }
-        let opened = self.open_handle(caller, OpenSession::default()).await?;
+        let wish = OpenSession { default: true, ..OpenSession::default() };
+        let opened = self.open_handle(caller, wish, &Ticket::default()).await?;
         Ok(known.insert(opened.id.clone()).clone())
     }
 
@@ -82,7 +105,7 @@ impl Service {
     /// # Errors
     /// Not found, or the turn is over.
     pub async fn cancel(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
-        let view = self.turn(caller, id, turn)?;
+        let view = self.turn(caller, id, turn).await?;
         let session = self.find(caller, id)?;
         ask(&session, |reply| Command::Cancel { turn: turn.clone(), reply }).await?;
         Ok(view)
@@ -121,6 +144,12 @@ impl Service {
         ask(&session, |reply| Command::Answer { permission: permission.clone(), option_id, reply }).await
     }
 
+    /// Notes the default session a former server opened.
+    pub(super) async fn remember_default(&self, user: &UserId, id: &SessionId) {
+        let default = Arc::clone(self.default_sessions().entry(user.clone()).or_default());
+        *default.lock().await = Some(id.clone());
+    }
+
     fn default_sessions(&self) -> MutexGuard<'_, BTreeMap<UserId, Arc<DefaultSession>>> {
         self.default_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,7 +160,11 @@ async fn ask<T>(
     session: &SessionHandle,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Problem> {
-    let (reply, answer) = oneshot::channel();
-    session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
-    Ok(answer.await.map_err(|_| Refusal::Ended)??)
+    Ok(in_time(session.ask(command)).await??)
+}
+
+/// A session that doesn't answer waits for the store, or for its sandbox to be taken up.
+pub(super) async fn in_time<T>(asking: impl Future<Output = T>) -> Result<T, Problem> {
+    let late = |_| Problem::new(Code::StoreUnavailable, "the session does not answer at the moment; try again shortly");
+    timeout(ANSWER_PATIENCE, asking).await.map_err(late)
 }

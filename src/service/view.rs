@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     agent::PermissionOption,
+    config::PermissionPolicy,
     ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
@@ -39,6 +40,29 @@ pub struct OpenSession {
     pub max_age: Option<Duration>,
     /// Instead of the configured one; never longer.
     pub queue_timeout: Option<Duration>,
+    /// What becomes of the agent's requests, within the template's policy; none: that.
+    pub permissions: Option<PermissionPolicy>,
+    /// It is the user's session for the simple door.
+    pub default: bool,
+}
+
+/// A request to change a session. What is none stays.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeSession {
+    /// All labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The agent's mode.
+    pub mode: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// Never longer than the configured one.
+    pub idle_timeout: Option<Duration>,
+    /// Counts from the opening; never longer than the configured one.
+    pub max_age: Option<Duration>,
+    /// What becomes of the agent's requests, within the template's policy.
+    pub permissions: Option<PermissionPolicy>,
+    /// The user's own key for the model API.
+    pub api_key: Option<SecretString>,
 }
 
 /// What a session is doing.
@@ -79,6 +103,12 @@ pub struct SessionView {
     pub expires_at: Timestamp,
     /// It ends after this long without a turn.
     pub idle_timeout: Duration,
+    /// What becomes of the agent's requests.
+    pub permissions: PermissionPolicy,
+    /// Counts the changes of what its user may change.
+    pub version: u64,
+    /// It was opened with a key of the user's own, which the server has lost with a restart.
+    pub needs_credential: bool,
     /// How it came to its sandbox.
     pub lease: LeaseTimes,
     /// The number of the newest event.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use tracing::info;
 
-use super::{Service, read::PAGE_MAX, view::Page};
+use super::{Service, list::PAGE_MAX, view::Page};
 use crate::{
     identity::Caller,
     ids::{SessionId, WorkspaceName},
@@ -38,6 +38,7 @@ impl Service {
         let limit = limit.clamp(1, PAGE_MAX);
         let (shelved, more) = self.desk.run(move || workspaces.list(&user, cursor, limit)).await?;
         let mut holders: HashMap<_, _> = self
+            .around
             .registry
             .of(&caller.user)
             .into_iter()

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{SessionId, TurnId};
 
 /// What an event is about; the text is what clients switch on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventType {
     /// The session is open; content: the lease.
     #[serde(rename = "session.ready")]
@@ -99,6 +99,21 @@ impl EventType {
         }
     }
 
+    /// Whether the agent said it, to its user.
+    #[must_use]
+    pub const fn is_of_the_agent(self) -> bool {
+        matches!(
+            self,
+            Self::MessageDelta
+                | Self::ThoughtDelta
+                | Self::ToolStarted
+                | Self::ToolUpdated
+                | Self::PlanUpdated
+                | Self::PermissionRequested
+                | Self::AgentUpdate
+        )
+    }
+
     /// Whether a turn's stream ends with this event.
     #[must_use]
     pub const fn ends_turn(self) -> bool {
@@ -137,5 +152,17 @@ impl Event {
             Shape { seq, r#type: kind, time: Timestamp::now(), session_id: session, turn_id: turn.as_ref(), content };
         let json = serde_json::to_vec(&shape).expect("maps with text keys and plain values always serialise");
         Self { seq, kind, turn, json: json.into() }
+    }
+
+    /// Reads an event that was written down before; none if the text is not one.
+    #[must_use]
+    pub fn read(seq: u64, json: Bytes) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            r#type: EventType,
+            turn_id: Option<TurnId>,
+        }
+        let Head { r#type: kind, turn_id: turn } = serde_json::from_slice(&json).ok()?;
+        Some(Self { seq, kind, turn, json })
     }
 }

@@ -1,20 +1,26 @@
 //! What a driver is given: a session to begin with, and commands to obey.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use super::{
+    Registry,
     policy::Refusal,
-    status::{Identity, Turn},
+    status::{Identity, Preferences, Turn},
 };
 use crate::{
-    agent::{Agent, EarlyEvents},
-    gateway::Usage,
+    agent::{Agent, AgentError, EarlyEvents, Mark},
+    config::PermissionPolicy,
+    gateway::{Binding, ModelKey, Usage},
     ids::{PermissionId, SessionId, TurnId},
+    log::EventLog,
     pool::Lease,
+    store,
+    telemetry::Metrics,
 };
 
 /// What can be asked of a session.
@@ -22,10 +28,14 @@ use crate::{
 pub enum Command {
     /// Starts a turn.
     Prompt {
+        /// What the turn will be called. Known before there is one, so that `also` can name it.
+        turn: TurnId,
         /// ACP content blocks.
         content: Vec<Value>,
         /// The span of the use case; the turn lives in it.
         span: Span,
+        /// Written in the same transaction as `turn.started`.
+        also: Vec<store::Change>,
         /// The turn, or why not.
         reply: oneshot::Sender<Result<Turn, Refusal>>,
     },
@@ -45,11 +55,78 @@ pub enum Command {
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Changes what its user may change. All of it or nothing.
+    Change {
+        /// What is to be different.
+        change: SessionChange,
+        /// Only if the session's version is one of these; none: whatever it is.
+        versions: Option<Vec<u64>>,
+        /// Done, or why not. The new version can be read with the status.
+        reply: oneshot::Sender<Result<(), ChangeError>>,
+    },
     /// Ends the session; answered when its sandbox is gone.
     Close {
         /// Done.
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What a user changes of a session; what is none stays.
+#[derive(Debug, Clone, Default)]
+pub struct SessionChange {
+    /// All labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The agent's mode. The agent may refuse it.
+    pub mode: Option<String>,
+    /// The model. The agent may refuse it.
+    pub model: Option<String>,
+    /// How long it lives without a turn; counts from the last one.
+    pub idle: Option<Duration>,
+    /// The age it ends at; counts from its opening.
+    pub max_age: Option<Duration>,
+    /// The policy in force, within the template's.
+    pub permissions: Option<PermissionPolicy>,
+    /// The user's own key for the model API.
+    pub key: Option<ModelKey>,
+}
+
+/// Why a session was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It can't be changed now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It has another version than those named.
+    #[error("the session was changed by somebody else")]
+    Stale,
+    /// Another change is being made.
+    #[error("another change of the session is being made; try again in a moment")]
+    Busy,
+    /// It would have ended already at that age.
+    #[error("the session is older than that already")]
+    OverAlready,
+    /// The agent did not take it.
+    #[error("{field}: {error}")]
+    Agent {
+        /// `mode` or `model`.
+        field: &'static str,
+        /// Why.
+        #[source]
+        error: AgentError,
+    },
+}
+
+impl Command {
+    /// Says no to everything but a close, which gets what it wants: its sender is given back.
+    pub(super) fn refuse(self) -> Option<oneshot::Sender<()>> {
+        match self {
+            Self::Prompt { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+            Self::Cancel { reply, .. } | Self::Answer { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+            Self::Change { reply, .. } => drop(reply.send(Err(Refusal::Ended.into()))),
+            Self::Close { reply } => return Some(reply),
+        }
+        None
+    }
 }
 
 /// The times a driver keeps.
@@ -63,12 +140,6 @@ pub struct Settings {
     pub cancel_grace: Duration,
     /// A permission nobody answers is denied after this.
     pub permission: Duration,
-    /// The session ends after this long without a turn.
-    pub idle: Duration,
-    /// The session ends at this age.
-    pub max_age: Duration,
-    /// Event text that is kept, in bytes.
-    pub log_bytes: usize,
 }
 
 /// A session that was opened and needs a driver.
@@ -78,6 +149,10 @@ pub struct Opened {
     pub id: SessionId,
     /// What never changes.
     pub identity: Identity,
+    /// What its user may change.
+    pub preferences: Preferences,
+    /// Its log, still empty.
+    pub log: Arc<EventLog>,
     /// Its agent, ready for a prompt.
     pub agent: Agent,
     /// What the agent said while it waited.
@@ -86,10 +161,50 @@ pub struct Opened {
     pub lease: Lease,
     /// Fires when the sandbox is gone and the workspace at home.
     pub gone: oneshot::Receiver<()>,
+    /// What its gateway is bound to.
+    pub binding: Binding,
     /// Token counts from the gateway.
     pub usage: mpsc::Receiver<Usage>,
     /// Held for as long as the session takes up room: the user's quota.
     pub permit: Box<dyn Any + Send>,
     /// Its times.
     pub settings: Settings,
+    /// Written in the same transaction as `session.ready`.
+    pub also: Vec<store::Change>,
+}
+
+/// What a driver drives.
+#[derive(Debug)]
+pub(super) struct Driven {
+    pub(super) agent: Agent,
+    pub(super) early: EarlyEvents,
+    pub(super) lease: Lease,
+    pub(super) gone: oneshot::Receiver<()>,
+    pub(super) binding: Binding,
+    pub(super) usage: mpsc::Receiver<Usage>,
+    /// How far the agent was heard, by the log.
+    pub(super) mark: Mark,
+    pub(super) settings: Settings,
+}
+
+/// How all drivers are ended.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Ends every session.
+    pub end: CancellationToken,
+    /// Leaves every session to the next server.
+    pub hand_over: CancellationToken,
+}
+
+/// What all drivers share.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where sessions are found.
+    pub registry: Arc<Registry>,
+    /// Instruments.
+    pub metrics: Metrics,
+    /// Who waits for all drivers waits here.
+    pub tracker: TaskTracker,
+    /// How they are ended.
+    pub stop: Stop,
 }

@@ -6,12 +6,14 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::policy::Stage;
 use crate::{
-    agent::PermissionOption,
-    ids::{PermissionId, TemplateName, TurnId, UserId, WorkspaceName},
+    agent::{PermissionOption, Pieces},
+    config::PermissionPolicy,
+    ids::{PermissionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
 
@@ -21,7 +23,8 @@ const TURNS_KEPT: usize = 256;
 const ANSWERED_KEPT: usize = 256;
 
 /// Why a session is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// The user closed it.
     Closed,
@@ -56,7 +59,8 @@ impl EndReason {
 }
 
 /// Why a lease did not start warm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ColdReason {
     /// The stock was empty.
     Empty,
@@ -82,7 +86,7 @@ impl ColdReason {
 }
 
 /// How a session came to its sandbox.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct LeaseTimes {
     /// Why a warm start could not be; none: it was one.
     pub cold: Option<ColdReason>,
@@ -97,7 +101,7 @@ pub struct LeaseTimes {
 }
 
 /// Tokens, summed up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// Read by the model.
     pub input: u64,
@@ -113,19 +117,22 @@ impl std::ops::AddAssign for Tokens {
 }
 
 /// How a turn is or was.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TurnState {
     /// The agent works.
     Running,
     /// Over, with ACP's stop reason.
     Ended(String),
     /// Failed, with a public sentence.
-    Failed(Code, String),
+    Failed(#[serde(with = "super::record::code")] Code, String),
 }
 
 /// One turn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Turn {
+    /// Counts the session's turns from 1; also the number of its request to the agent.
+    pub number: u64,
     /// Its id.
     pub id: TurnId,
     /// How it is.
@@ -138,15 +145,27 @@ pub struct Turn {
     pub last_seq: Option<u64>,
     /// When it began.
     pub created_at: Timestamp,
+    /// Which pieces of the agent's input its prompt is.
+    pub pieces: Pieces,
+    /// It was asked to end.
+    pub cancelling: bool,
+    /// A deadline asked it to end: why.
+    pub overdue: Option<String>,
 }
 
-/// An open permission.
-#[derive(Debug, Clone)]
+/// A permission: open, or with its answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Permission {
+    /// Counts the session's permissions from 1.
+    pub number: u64,
+    /// Its id.
+    pub id: PermissionId,
     /// The turn that asks.
     pub turn: TurnId,
     /// The agent's number for it.
     pub request: u64,
+    /// The agent's own id of the request.
+    pub agent_id: Value,
     /// What the agent wants to do.
     pub tool_call: Value,
     /// The answers on offer.
@@ -155,10 +174,12 @@ pub struct Permission {
     pub requested_at: Timestamp,
     /// When it is denied if nobody answers.
     pub expires_at: Timestamp,
+    /// Its answer: the chosen option, or none for cancelled. None: it is open.
+    pub answer: Option<Option<String>>,
 }
 
 /// What never changes in a session's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
     /// Whose it is.
     pub user: UserId,
@@ -166,20 +187,39 @@ pub struct Identity {
     pub template: TemplateName,
     /// Its workspace.
     pub workspace: WorkspaceName,
+    /// The workspace is kept when it is empty: its user gave it its name.
+    pub named: bool,
+    /// Its sandbox's slot.
+    pub slot: SlotId,
+    /// What its agent's protocol must know to take it up again.
+    pub memory: Value,
+    /// It is its user's session for the simple door.
+    pub default: bool,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// How it came to its sandbox.
+    pub lease: LeaseTimes,
+}
+
+/// What its user may change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Preferences {
+    /// Counts the changes, from 1.
+    pub version: u64,
     /// The agent's mode, if the user set it.
     pub mode: Option<String>,
     /// The model, if the user set it.
     pub model: Option<String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
-    /// When it was opened.
-    pub created_at: Timestamp,
     /// When it ends at the latest.
     pub expires_at: Timestamp,
     /// It ends after this long without a turn.
     pub idle_timeout: Duration,
-    /// How it came to its sandbox.
-    pub lease: LeaseTimes,
+    /// What is allowed without asking.
+    pub permissions: PermissionPolicy,
+    /// Its user brought a key of their own for the model.
+    pub own_key: bool,
 }
 
 #[cfg(test)]
@@ -197,13 +237,29 @@ impl Identity {
             user,
             template: TemplateName::parse("gemini").expect("a good name"),
             workspace: WorkspaceName::parse("notes").expect("a good name"),
+            named: true,
+            slot: SlotId::random(),
+            memory: Value::Null,
+            default: false,
+            created_at: Timestamp::now(),
+            lease,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Preferences {
+    /// Some preferences, for tests that care about something else.
+    pub(super) fn sample() -> Self {
+        Self {
+            version: 1,
             mode: None,
             model: None,
             labels: BTreeMap::new(),
-            created_at: Timestamp::now(),
             expires_at: Timestamp::MAX,
             idle_timeout: Duration::from_secs(600),
-            lease,
+            permissions: PermissionPolicy::default(),
+            own_key: false,
         }
     }
 }
@@ -215,33 +271,45 @@ pub struct Status {
     pub stage: Stage,
     /// The last prompt, answer or end of a turn.
     pub last_active_at: Timestamp,
+    /// What its user may change.
+    pub preferences: Preferences,
+    /// Its user's own key is not known any more: the server was restarted.
+    pub needs_credential: bool,
     /// Its latest turns, oldest first.
     pub turns: VecDeque<Turn>,
+    /// How many there were.
+    pub turn_count: u64,
     /// Open permissions.
     pub permissions: BTreeMap<PermissionId, Permission>,
     /// The latest permissions that have their answer, oldest first.
     pub answered: VecDeque<PermissionId>,
+    /// How many permissions there were.
+    pub permission_count: u64,
     /// Tokens so far.
     pub tokens: Tokens,
     /// Why it is over, and a sentence for people.
     pub end: Option<(EndReason, String)>,
 }
 
-impl Default for Status {
-    fn default() -> Self {
+impl Status {
+    /// Of a session that was just opened.
+    #[must_use]
+    pub fn new(preferences: Preferences) -> Self {
         Self {
             stage: Stage::Ready,
             last_active_at: Timestamp::now(),
+            preferences,
+            needs_credential: false,
             turns: VecDeque::new(),
+            turn_count: 0,
             permissions: BTreeMap::new(),
             answered: VecDeque::new(),
+            permission_count: 0,
             tokens: Tokens::default(),
             end: None,
         }
     }
-}
 
-impl Status {
     /// The turn that runs.
     #[must_use]
     pub fn running(&self) -> Option<&Turn> {
@@ -252,17 +320,31 @@ impl Status {
         self.turns.back_mut().filter(|turn| turn.state == TurnState::Running)
     }
 
+    pub(super) fn add_permission(&mut self, permission: Permission) {
+        self.permission_count = self.permission_count.max(permission.number);
+        if permission.answer.is_none() {
+            self.permissions.insert(permission.id.clone(), permission);
+        } else {
+            self.remember_answered(permission.id);
+        }
+    }
+
     /// Takes an open permission out: it has its answer.
     pub(super) fn take_permission(&mut self, id: &PermissionId) -> Option<Permission> {
         let permission = self.permissions.remove(id)?;
-        self.answered.push_back(id.clone());
-        if self.answered.len() > ANSWERED_KEPT {
-            self.answered.pop_front();
-        }
+        self.remember_answered(id.clone());
         Some(permission)
     }
 
+    fn remember_answered(&mut self, id: PermissionId) {
+        self.answered.push_back(id);
+        if self.answered.len() > ANSWERED_KEPT {
+            self.answered.pop_front();
+        }
+    }
+
     pub(super) fn add_turn(&mut self, turn: Turn) {
+        self.turn_count = self.turn_count.max(turn.number);
         self.turns.push_back(turn);
         if self.turns.len() > TURNS_KEPT {
             self.turns.pop_front();

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     agent::{AgentError, AgentEvent, PermissionOption},
+    ids::PermissionId,
     problem::Code,
 };
 
@@ -29,10 +30,12 @@ pub fn event_of(said: AgentEvent) -> Option<(EventType, Value)> {
 }
 
 /// A text block is sent as `{text}`, any other as it is.
-fn delta(block: Value) -> Value {
-    match &block {
+fn delta(mut block: Value) -> Value {
+    match &mut block {
         Value::Object(fields) if fields.get("type").is_some_and(|kind| kind == "text") => {
-            json!({"text": fields.get("text").cloned().unwrap_or(Value::String(String::new()))})
+            fields.retain(|name, _| name == "text");
+            fields.entry("text").or_insert_with(|| Value::String(String::new()));
+            block
         }
         _ => block,
     }
@@ -43,6 +46,12 @@ pub fn options(options: &[PermissionOption]) -> Value {
         .iter()
         .map(|option| json!({"option_id": option.option_id, "name": option.name, "kind": option.kind}))
         .collect()
+}
+
+/// A permission's answer.
+pub fn resolved(id: &PermissionId, option_id: Option<&str>, by: &str) -> Value {
+    let outcome = if option_id.is_some() { "selected" } else { "cancelled" };
+    json!({"permission_id": id, "outcome": outcome, "option_id": option_id, "by": by})
 }
 
 pub fn tokens(tokens: Tokens) -> Value {

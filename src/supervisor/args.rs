@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Smallest accepted ring: one whole chunk and its cost fit.
-pub const RING_MIN: usize = 128 * 1024;
+const RING_MIN: usize = 128 * 1024;
 
 /// What `--help` prints.
 pub const HELP: &str = "\

@@ -2,13 +2,17 @@
 //!
 //! The relay knows nothing of what it carries. Each direction has one fixed buffer, an end of stream is passed on and the other
 //! direction goes on. At most [`CONNECTIONS_MAX`] connections at a time; further ones wait in the kernel's queue.
+//!
+//! While the gateway's socket is away, because the server is being replaced, a connection is held and the gateway tried again until it is back
+//! or the agent has closed its end: a restart costs the agent a wait, not an error.
 
 use std::{io, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
-    io::copy_bidirectional_with_sizes,
+    io::{Interest, copy_bidirectional_with_sizes},
     net::{TcpListener, TcpStream, UnixStream},
     sync::Semaphore,
+    time::sleep,
 };
 
 /// Connections carried at the same time.
@@ -17,6 +21,11 @@ pub const CONNECTIONS_MAX: usize = 64;
 const BUFFER: usize = 16 * 1024;
 /// Pause after a failed accept (such as: no file left), so that it doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause after the first try to reach a gateway that isn't there. It doubles with every try.
+const GATEWAY_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest such pause.
+const GATEWAY_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Listens on this port of the loopback; 0 picks one.
 ///
@@ -41,16 +50,42 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Path>) {
                     drop(place);
                 });
             }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
 async fn carry(mut inside: TcpStream, gateway: &Path) -> io::Result<()> {
     inside.set_nodelay(true)?;
-    let mut outside = UnixStream::connect(gateway).await?;
+    let Some(mut outside) = reach(gateway, &inside).await? else { return Ok(()) };
     copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER, BUFFER).await?;
     Ok(())
+}
+
+/// Tries until the gateway is there; none when the agent has gone meanwhile. What it has sent stays unread, so that nobody's request reaches
+/// the model after its sender gave up.
+async fn reach(gateway: &Path, inside: &TcpStream) -> io::Result<Option<UnixStream>> {
+    let mut pause = GATEWAY_PAUSE_FIRST;
+    loop {
+        if let Ok(outside) = UnixStream::connect(gateway).await {
+            return Ok(Some(outside));
+        }
+        sleep(pause).await;
+        if is_closed(inside).await? {
+            return Ok(None);
+        }
+        pause = (pause * 2).min(GATEWAY_PAUSE_MAX);
+    }
+}
+
+/// Whether the other end will send no more, also if something is unread. An end that is only half closed counts: who asks for an answer over
+/// HTTP keeps both halves.
+async fn is_closed(connection: &TcpStream) -> io::Result<bool> {
+    tokio::select! {
+        biased;
+        ready = connection.ready(Interest::READABLE) => Ok(ready?.is_read_closed()),
+        () = std::future::ready(()) => Ok(false),
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +97,8 @@ mod tests {
     };
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     async fn relay_to(gateway: &Path) -> u16 {
         let listener = listen(0).await.expect("a port");
@@ -90,12 +127,64 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_gateway_the_connection_is_closed() {
-        let port = relay_to(Path::new("/nowhere/gateway.sock")).await;
+    async fn a_connection_waits_for_a_gateway_that_is_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gateway.sock");
+        let port = relay_to(&path).await;
         let mut inside = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
-        let mut nothing = Vec::new();
-        let read = timeout(Duration::from_secs(5), inside.read_to_end(&mut nothing)).await.expect("closed at once");
-        assert!(read.is_err() || nothing.is_empty());
+        inside.write_all(b"question").await.expect("sent");
+        // Long enough for some tries.
+        let mut answer = [0; 6];
+        assert!(
+            timeout(GATEWAY_PAUSE_FIRST * 4, inside.read(&mut answer)).await.is_err(),
+            "it is neither answered nor closed"
+        );
+        // First the socket of a server that is dead, then the next server's.
+        drop(UnixListener::bind(&path).expect("bound"));
+        assert!(
+            timeout(GATEWAY_PAUSE_FIRST * 4, inside.read(&mut answer)).await.is_err(),
+            "it is neither answered nor closed"
+        );
+        std::fs::remove_file(&path).expect("removed");
+        let gateway = UnixListener::bind(&path).expect("bound");
+        let (mut outside, _) = timeout(PATIENCE, gateway.accept()).await.expect("in time").expect("relayed");
+        let mut question = [0; 8];
+        outside.read_exact(&mut question).await.expect("the question arrives");
+        outside.write_all(b"answer").await.expect("sent");
+        inside.read_exact(&mut answer).await.expect("the answer arrives");
+        assert_eq!((&question, &answer), (b"question", b"answer"));
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_sender_gave_up_waiting_never_reaches_the_gateway() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gateway.sock");
+        let port = relay_to(&path).await;
+        let mut impatient = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+        impatient.write_all(b"costly").await.expect("sent");
+        assert!(timeout(GATEWAY_PAUSE_FIRST * 2, impatient.read_u8()).await.is_err(), "it waits");
+        drop(impatient);
+        let gateway = UnixListener::bind(&path).expect("bound");
+        let mut patient = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+        patient.write_all(b"wanted").await.expect("sent");
+        let (mut outside, _) = timeout(PATIENCE, gateway.accept()).await.expect("in time").expect("relayed");
+        let mut question = [0; 6];
+        outside.read_exact(&mut question).await.expect("the question arrives");
+        assert_eq!(&question, b"wanted");
+        assert!(timeout(GATEWAY_PAUSE_MAX * 2, gateway.accept()).await.is_err(), "nobody else is relayed");
+    }
+
+    #[tokio::test]
+    async fn places_of_those_who_gave_up_are_free_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gateway.sock");
+        let port = relay_to(&path).await;
+        for _ in 0..CONNECTIONS_MAX {
+            drop(TcpStream::connect(("127.0.0.1", port)).await.expect("connected"));
+        }
+        let _patient = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+        let gateway = UnixListener::bind(&path).expect("bound");
+        timeout(PATIENCE, gateway.accept()).await.expect("in time").expect("relayed");
     }
 
     #[tokio::test]

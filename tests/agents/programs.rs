@@ -1,6 +1,11 @@
 //! Programs as plain child processes behind an agent's pipes, as a sandbox's supervisor would keep them.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use greenroom::{
@@ -12,13 +17,16 @@ use std::os::unix::process::ExitStatusExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
 
 /// Longest anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers of prompts; an agent never sees one twice.
+static PROMPTS: AtomicU64 = AtomicU64::new(1);
 
 /// A booted program.
 #[derive(Debug)]
@@ -59,7 +67,8 @@ pub(crate) fn start(program: &str, arguments: &[&str], home: &Path) -> AgentPipe
     let stdin = child.stdin.take().expect("is piped");
     tokio::spawn(feed(stdin, to_child));
     tokio::spawn(drain(child, from_child));
-    AgentPipes { input, output, done_with: watch::channel(0).0 }
+    // Nothing is asked again here, so all input may count as taken.
+    AgentPipes { input, input_taken: watch::channel(u64::MAX).1, output, done_with: watch::channel(0).0 }
 }
 
 async fn feed(mut stdin: ChildStdin, mut input: mpsc::Receiver<Bytes>) {
@@ -119,11 +128,23 @@ impl Program {
     }
 
     pub(crate) async fn prompt(&self, text: &str) {
-        self.send(AgentCommand::Prompt { content: vec![json!({"type": "text", "text": text})] }).await;
+        let (planned, pieces) = oneshot::channel();
+        let (allow, go) = oneshot::channel();
+        let content = vec![json!({"type": "text", "text": text})];
+        let request = PROMPTS.fetch_add(1, Ordering::Relaxed);
+        self.send(AgentCommand::Prompt { request, content, planned, go }).await;
+        pieces.await.expect("no turn runs");
+        allow.send(()).expect("it is waited for");
     }
 
     pub(crate) async fn event(&mut self) -> AgentEvent {
-        timeout(PATIENCE, self.0.events.recv()).await.expect("in time").expect("the task lives")
+        loop {
+            let said = timeout(PATIENCE, self.0.events.recv()).await.expect("in time").expect("the task lives");
+            self.0.done_with.send_replace(said.mark.forgettable());
+            if let Some(event) = said.event {
+                return event;
+            }
+        }
     }
 
     /// What it says until the turn or the agent ends, and how that was.

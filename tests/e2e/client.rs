@@ -11,7 +11,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::{stream::Events, wait::within};
 
@@ -32,6 +35,10 @@ pub struct Reply {
     pub headers: HeaderMap,
     pub body: Bytes,
 }
+
+/// No answer, or not a whole one: the server or the connection went away. Whether the request was heard is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
 
 impl Client {
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
@@ -64,22 +71,73 @@ impl Client {
         self.call(Method::PATCH, path, &headers, Bytes::from(body.to_string())).await
     }
 
+    /// Posts JSON with further headers.
+    pub async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
+        let headers = [&[("content-type", "application/json")], headers].concat();
+        self.call(Method::POST, path, &headers, Bytes::from(body.to_string())).await
+    }
+
+    /// Patches with JSON and further headers.
+    pub async fn patch_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
+        let headers = [&[("content-type", "application/json")], headers].concat();
+        self.call(Method::PATCH, path, &headers, Bytes::from(body.to_string())).await
+    }
+
     /// Any request, with the whole answer.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
+        self.try_call(method, path, headers, body).await.expect("the server answers, and the answer is whole")
+    }
+
+    /// Any request, with the whole answer; of a server that may go away meanwhile.
+    pub async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, Lost> {
         let what = format!("answer to {method} {path}");
         within(&what, ANSWER, async {
-            let (head, body) = self.send(method, path, headers, body).await.into_parts();
-            let body = body.collect().await.expect("the answer's body is whole").to_bytes();
-            Reply { status: head.status, headers: head.headers, body }
+            let (head, body) = self.try_send(method, path, headers, body).await?.into_parts();
+            let body = body.collect().await.map_err(|_cut| Lost)?.to_bytes();
+            Ok(Reply { status: head.status, headers: head.headers, body })
         })
         .await
     }
 
     /// Sends a request and gives back the answer as soon as its head is there.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Incoming> {
-        let socket = TcpStream::connect(self.address).await.expect("the server listens");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.expect("HTTP/1.1");
+        self.try_send(method, path, headers, body).await.expect("the server listens and answers")
+    }
+
+    /// The same, of a server that may go away meanwhile.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Lost> {
+        let socket = self.connect().await?;
+        self.send_over(socket, method, path, headers, body).await
+    }
+
+    /// A connection to the server, nothing said yet.
+    pub async fn connect(&self) -> Result<TcpStream, Lost> {
+        TcpStream::connect(self.address).await.map_err(|_refused| Lost)
+    }
+
+    /// Sends a request over a connection that the caller made.
+    pub async fn send_over(
+        &self,
+        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Lost> {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await;
+        let (mut sender, connection) = handshake.map_err(|_cut| Lost)?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, self.address.to_string());
         if let Some(token) = &self.token {
@@ -89,7 +147,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body)).expect("the test makes valid requests");
-        sender.send_request(request).await.expect("the server answers")
+        sender.send_request(request).await.map_err(|_cut| Lost)
     }
 
     /// Opens a session; panics unless it is there at once or after the queue.

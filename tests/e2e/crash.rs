@@ -1,6 +1,9 @@
-//! After a crash of the server nothing is left, neither containers nor loss.
+//! After a crash of the server nothing is lost: what still runs goes on, and of what doesn't nothing is left.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -39,7 +42,8 @@ async fn after_a_crash_sandboxes_end_by_themselves_and_the_next_server_tidies_up
     for old in &ours {
         assert!(now.iter().all(|one| one.id != old.id), "{old:?} is left");
     }
-    alice.get(&format!("/v1/sessions/{}", id(&session))).await.problem(404, "NOT_FOUND");
+    let told = alice.get_json(&format!("/v1/sessions/{}", id(&session))).await;
+    assert_eq!((&told["state"], &told["end"]["reason"]), (&json!("ended"), &json!("sandbox_lost")), "{told}");
     let again = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
     assert_eq!(alice.ask(&again, "cat /sandbox/workspace/file").await.trim(), "survived");
 
@@ -50,21 +54,30 @@ async fn after_a_crash_sandboxes_end_by_themselves_and_the_next_server_tidies_up
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_comes_back_at_once_clears_what_still_runs() {
+async fn a_server_that_comes_back_at_once_goes_on_with_what_still_runs() {
     let settings = Settings::new().gemini(model(None).await).set("sandbox", "orphan_grace", "\"60s\"");
     let mut house = House::start(settings).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "gemini", "workspace": "kept"})).await;
-    let mut turn = alice.prompt(&session, "[hang]").await;
-    turn.up_to("turn.started").await;
-    let old = house.engine().containers(&house.instance).await;
+    assert_eq!(alice.ask(&session, "[words:before]").await, "before");
+    house.stocked().await;
+    let old = house.engine().running(&house.instance).await;
+    assert_eq!(old.len(), 2);
 
     house.crash().await;
-    assert!(!house.engine().running(&house.instance).await.is_empty(), "the agents outlive the server for a while");
+    assert_eq!(house.engine().running(&house.instance).await, old, "the agents outlive the server for a while");
     house.launch().await;
-    let now = house.engine().containers(&house.instance).await;
-    assert!(old.iter().all(|old| now.iter().all(|one| one.id != old.id)), "old containers are left: {now:?}");
-    let again = alice.open(json!({"template": "gemini", "workspace": "kept"})).await;
-    assert_eq!(alice.ask(&again, "[words:back]").await, "back");
+    house.stocked().await;
+    let now = house.engine().running(&house.instance).await;
+    assert_eq!(now.iter().collect::<BTreeSet<_>>(), old.iter().collect(), "nothing was started or destroyed");
+    let told = alice.get_json(&format!("/v1/sessions/{}", id(&session))).await;
+    assert_eq!(told["state"], "ready", "{told}");
+    assert_eq!(alice.ask(&session, "[words:back]").await, "back");
+    alice.close(&session).await;
+    until("its sandbox is gone", Duration::from_secs(12), async || {
+        let now = house.engine().running(&house.instance).await;
+        (old.iter().filter(|one| now.contains(one)).count() == 1).then_some(())
+    })
+    .await;
     house.stop().await;
 }

@@ -13,7 +13,7 @@ use bollard::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
-    settings::{BUSYBOX, GEMINI},
+    settings::{BUSYBOX, CHATTERBOX, GEMINI},
     wait::{until, within},
 };
 
@@ -49,7 +49,7 @@ impl Engine {
     pub async fn of_machine() -> Self {
         let docker = Docker::connect_with_defaults().expect("DOCKER_HOST, if any, is an address");
         let docker = docker.negotiate_version().await.expect("no container engine answers: run `make engine`");
-        for (image, target) in [(GEMINI, "image"), (BUSYBOX, "test-image")] {
+        for (image, target) in [(GEMINI, "image"), (BUSYBOX, "test-image"), (CHATTERBOX, "chatterbox")] {
             let found = within("the engine looks for an image", CALL, docker.inspect_image(image)).await;
             found.unwrap_or_else(|error| panic!("no image {image} ({error}): run `make {target}`"));
         }

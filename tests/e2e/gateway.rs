@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// Finds the gateway's port inside: the only listener there is, once the supervisor has opened it.
-const PORT: &str = r#"port=; while [ -z "$port" ]; do port=$(awk '$4 == "0A" {split($2, a, ":"); print a[2]}' /proc/net/tcp); done; port=$((0x$port))"#;
+pub const PORT: &str = r#"port=; while [ -z "$port" ]; do port=$(awk '$4 == "0A" {split($2, a, ":"); print a[2]}' /proc/net/tcp); done; port=$((0x$port))"#;
 
 /// Makes the model's call.
-const CALL: &str = "wget -q -O - --header 'content-type: application/json' --header 'x-goog-api-key: forged' --post-data '{}' http://127.0.0.1:$port/v1beta/models/m:generateContent";
+pub const CALL: &str = "wget -q -O - --header 'content-type: application/json' --header 'x-goog-api-key: forged' --post-data '{}' http://127.0.0.1:$port/v1beta/models/m:generateContent";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_lets_the_models_calls_through_and_nothing_else() {

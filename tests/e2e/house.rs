@@ -124,6 +124,7 @@ impl House {
         let server = greenroom()
             .args(["serve", "--config"])
             .arg(self.settings_file())
+            .args((!self.settings.hands_over).then_some("--drain"))
             .envs(self.settings.variables().iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().expect("a file can be cloned"))
             .stderr(log)
@@ -149,10 +150,14 @@ impl House {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().and_then(Child::id).expect("the server runs")
+    }
+
     /// Sends the server a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let server = self.server.as_ref().expect("the server runs");
-        let pid = rustix::process::Pid::from_raw(server.id().expect("the server runs").cast_signed()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the server can be told");
     }
 
@@ -167,9 +172,10 @@ impl House {
         self.server.as_mut().is_some_and(|server| server.try_wait().expect("the child can be asked").is_none())
     }
 
-    /// Stops the server in order; it must leave no container and no complaint.
+    /// Stops the server in order, and for good; it must leave no container and no complaint.
     pub async fn stop(mut self) {
-        self.terminate();
+        // Ends everything, whatever SIGTERM would do.
+        self.signal(rustix::process::Signal::INT);
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{status:?}\n{}", self.log_end());
         if let Some(engine) = &self.engine {

@@ -10,10 +10,10 @@ use crate::{
     stream::{Event, Events},
 };
 
-const WRITE: &str = "[tool:write_file path=notes.txt text=hello] [words:as told]";
+pub const WRITE: &str = "[tool:write_file path=notes.txt text=hello] [words:as told]";
 
 /// Prompts for a file and reads up to the question.
-async fn ask_to_write(client: &Client, session: &Value) -> (Events, Event) {
+pub async fn ask_to_write(client: &Client, session: &Value) -> (Events, Event) {
     let mut turn = client.prompt(session, WRITE).await;
     let asked = turn.up_to("permission.requested").await.pop().expect("the question");
     (turn, asked)
@@ -21,7 +21,7 @@ async fn ask_to_write(client: &Client, session: &Value) -> (Events, Event) {
 
 /// The id of the option of this kind.
 #[track_caller]
-fn option(asked: &Event, kind: &str) -> String {
+pub fn option(asked: &Event, kind: &str) -> String {
     let options = asked.content["options"].as_array().unwrap_or_else(|| panic!("no options: {asked:?}"));
     let found = options.iter().find(|option| option["kind"] == kind).unwrap_or_else(|| panic!("no {kind}: {asked:?}"));
     found["option_id"].as_str().expect("an option has an id").to_owned()

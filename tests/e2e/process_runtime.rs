@@ -30,6 +30,19 @@ async fn plain_processes_serve_the_same_way() {
     house.stop().await;
 }
 
+/// Nobody could find them again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_processes_are_never_left_to_another_server() {
+    let mut house = House::start(processes_only().hands_over()).await;
+    let session = house.alice().open(json!({"template": "shell", "workspace": "plain"})).await;
+    let events = house.alice().events(&session, 0).await;
+    house.terminate();
+    let end = events.rest().await;
+    assert_eq!(end.last().map(|event| event.kind.as_str()), Some("session.ended"), "{end:?}");
+    assert_eq!(house.ended().await.code(), Some(0));
+    assert_eq!(std::fs::read_dir(house.state().join("slots")).expect("listed").count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_processes_are_refused_to_other_machines() {
     let mut house = House::start(processes_only()).await;

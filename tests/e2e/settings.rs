@@ -17,8 +17,14 @@ pub const GEMINI: &str = "greenroom/gemini:latest";
 /// The small image.
 pub const BUSYBOX: &str = "greenroom/busybox:test";
 
+/// The image of the agent that says what its prompt asks for.
+pub const CHATTERBOX: &str = "greenroom/chatterbox:test";
+
 /// An agent that runs each prompt as a shell command, and says what it printed.
 pub const SHELL: &str = r#"while IFS= read -r line; do (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
+
+/// The same, and it notes each prompt that it gets in its workspace.
+pub const COUNTING: &str = r#"while IFS= read -r line; do printf '%s\n' "$line" >>/sandbox/workspace/prompts; (eval "$line") 2>&1; echo; echo '{"type":"result"}'; done"#;
 
 /// An agent that speaks just enough ACP to become ready, and takes its time for that, but no processor's.
 pub const SLOW: &str = r#"while IFS= read -r line; do
@@ -41,6 +47,8 @@ pub struct Settings {
     variables: Vec<(String, String)>,
     /// Whether to wait for `/readyz`, or for `/healthz` only.
     pub await_stock: bool,
+    /// Whether SIGTERM leaves sandboxes to the next server. Most tests want to see nothing left.
+    pub hands_over: bool,
 }
 
 impl Settings {
@@ -79,6 +87,11 @@ impl Settings {
             .set("pool", "queue", "1000")
     }
 
+    /// A server that leaves its sandboxes to the next one when it is told to stop.
+    pub fn hands_over(self) -> Self {
+        Self { hands_over: true, ..self }
+    }
+
     /// How many warm sandboxes a template has at least, and at most.
     pub fn stock(self, template: &str, min_warm: usize, max_warm: usize) -> Self {
         let template = section(template);
@@ -107,9 +120,19 @@ impl Settings {
         self.lines("shell", BUSYBOX, &["sh", "-c", SHELL])
     }
 
+    /// A template `counting`: such an agent that notes each prompt in its workspace, in the file `prompts`.
+    pub fn counting(self) -> Self {
+        self.lines("counting", BUSYBOX, &["sh", "-c", COUNTING])
+    }
+
     /// A template `shell` in the image of the real agent, which has Node as well.
     pub fn shell_with_node(self) -> Self {
         self.lines("shell", GEMINI, &["sh", "-c", SHELL])
+    }
+
+    /// A template `chatterbox`: an agent that says as much, as fast and as badly as its prompt asks for (`tests/chatterbox`).
+    pub fn chatterbox(self) -> Self {
+        self.template("chatterbox", CHATTERBOX, &["/chatterbox"])
     }
 
     /// A template whose agent speaks in lines.

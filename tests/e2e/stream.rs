@@ -4,9 +4,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode, body::Incoming};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::wait::within;
+use crate::{client::Lost, wait::within};
 
 /// Deadline of one event, and of a turn's whole rest.
 const NEXT: Duration = Duration::from_secs(30);
@@ -17,6 +18,8 @@ pub struct Event {
     pub seq: u64,
     pub kind: String,
     pub turn: Option<String>,
+    /// When it was appended to the log.
+    pub time: Timestamp,
     pub content: Value,
 }
 
@@ -24,8 +27,16 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
+    blocks: Blocks,
+}
+
+/// What came of a stream so far, cut into its blocks.
+#[derive(Debug, Default)]
+pub struct Blocks {
     unread: Vec<u8>,
     parsed: VecDeque<Event>,
+    /// The pause in milliseconds that the server asked for, should the stream end.
+    pub retry: Option<u64>,
 }
 
 impl Events {
@@ -38,24 +49,33 @@ impl Events {
         assert!(value("content-type").starts_with("text/event-stream"), "{head:?}");
         assert_eq!(value("cache-control"), "no-store, no-transform");
         assert_eq!(value("x-accel-buffering"), "no");
-        Self { body, unread: Vec::new(), parsed: VecDeque::new() }
+        Self { body, blocks: Blocks::default() }
     }
 
     /// The next event; none at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
+        self.try_next().await.expect("the stream isn't cut")
+    }
+
+    /// The next event, of a stream that may be cut; none at its end.
+    pub async fn try_next(&mut self) -> Result<Option<Event>, Lost> {
         within("the next event", NEXT, async {
             loop {
-                if let Some(event) = self.parsed.pop_front() {
-                    return Some(event);
+                if let Some(event) = self.blocks.pop() {
+                    return Ok(Some(event));
                 }
-                let frame = self.body.frame().await?.expect("the stream isn't cut");
-                if let Ok(data) = frame.into_data() {
-                    self.unread.extend_from_slice(&data);
-                    self.parse();
+                let Some(frame) = self.body.frame().await else { return Ok(None) };
+                if let Ok(data) = frame.map_err(|_cut| Lost)?.into_data() {
+                    self.blocks.feed(&data);
                 }
             }
         })
         .await
+    }
+
+    /// What of the stream isn't read yet.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     /// Reads on until an event of this type, and gives back all that was read.
@@ -71,24 +91,42 @@ impl Events {
     }
 
     /// Reads until the server ends the stream.
-    pub async fn rest(mut self) -> Vec<Event> {
+    pub async fn rest(self) -> Vec<Event> {
+        self.rest_and_retry().await.0
+    }
+
+    /// The same, and the pause that the server asked for before the end.
+    pub async fn rest_and_retry(mut self) -> (Vec<Event>, Option<u64>) {
         let mut read = Vec::new();
         while let Some(event) = self.next().await {
             read.push(event);
         }
-        read
-    }
-
-    fn parse(&mut self) {
-        while let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
-            let block = self.unread.drain(..end + 2).collect::<Vec<_>>();
-            let block = String::from_utf8(block).expect("events are UTF-8");
-            self.parsed.extend(event(&block));
-        }
+        (read, self.blocks.retry)
     }
 }
 
-/// One block of the stream; none when it is but a comment.
+impl Blocks {
+    fn feed(&mut self, data: &[u8]) {
+        self.unread.extend_from_slice(data);
+        while let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
+            let block = self.unread.drain(..end + 2).collect::<Vec<_>>();
+            let block = String::from_utf8(block).expect("events are UTF-8");
+            self.retry = retry(&block).or(self.retry);
+            self.parsed.extend(event(&block));
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        self.parsed.pop_front()
+    }
+
+    /// The beginning of a block whose end hasn't come.
+    pub fn unfinished(&self) -> &[u8] {
+        &self.unread
+    }
+}
+
+/// One block of the stream; none when it is but a comment, or says but when to come again.
 fn event(block: &str) -> Option<Event> {
     let field = |name: &str| {
         let lines = block.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -96,10 +134,8 @@ fn event(block: &str) -> Option<Event> {
     };
     let data = field("data");
     if data.is_empty() {
-        assert!(
-            block.lines().all(|line| line.is_empty() || line.starts_with(':')),
-            "neither event nor comment: {block}"
-        );
+        let known = |line: &str| line.is_empty() || line.starts_with(':') || line.starts_with("retry:");
+        assert!(block.lines().all(known), "neither event nor comment: {block}");
         return None;
     }
     let whole = serde_json::from_str::<Value>(&data).unwrap_or_else(|error| panic!("{error} in {data}"));
@@ -109,18 +145,25 @@ fn event(block: &str) -> Option<Event> {
     Some(event)
 }
 
+fn retry(block: &str) -> Option<u64> {
+    let value = block.lines().find_map(|line| line.strip_prefix("retry:"))?;
+    Some(value.trim().parse().unwrap_or_else(|error| panic!("{error}: {block}")))
+}
+
 /// An event from its JSON, with its shape checked.
 #[track_caller]
 pub fn from_json(whole: &Value) -> Event {
     let text = |name: &str| whole[name].as_str().unwrap_or_else(|| panic!("no {name} in {whole}")).to_owned();
     assert!(text("session_id").starts_with("ses_"), "{whole}");
     assert!(text("time").contains('T') && text("time").ends_with('Z'), "{whole}");
+    let time = text("time").parse().unwrap_or_else(|error| panic!("{error}: {whole}"));
     assert!(whole["content"].is_object() || whole["content"].is_array(), "{whole}");
     let turn = whole.get("turn_id").map(|turn| turn.as_str().expect("a turn's id is text").to_owned());
     Event {
         seq: whole["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {whole}")),
         kind: text("type"),
         turn,
+        time,
         content: whole["content"].clone(),
     }
 }

@@ -11,12 +11,12 @@ use greenroom::{
     config,
     gateway::Gateway,
     ids::{Epoch, SlotId, TemplateName, UserId},
-    pool::{Applied, LeaseError, Leased, Pool, Pools, PoolsParts, Refusal, sweep},
+    pool::{Applied, LeaseError, Leased, PendingAdoption, Pool, Pools, PoolsParts, Refusal, sweep},
     runtime::{Runtime, RuntimeError},
     sandbox::{
-        census::{Capacity, Census, Counts},
-        lifecycle::{Reaper, Recipe, Starter, start::StarterParts},
-        slot::{Owner, Slot, Slots},
+        census::{Admission, Capacity, Census, Counts, Generation},
+        lifecycle::{Foundling, Reaper, Recipe, Starter, start::StarterParts},
+        slot::{Owner, Ready, Slot, Slots},
     },
     telemetry::Metrics,
 };
@@ -48,6 +48,20 @@ pub struct House {
     reaper_stop: CancellationToken,
     /// Slots that were leased. A few lines at a time, never across an await.
     ledger: Mutex<HashSet<SlotId>>,
+}
+
+/// What a former server left.
+#[derive(Default)]
+struct Former {
+    warm: Vec<(Foundling, Ready)>,
+    leased: Vec<Foundling>,
+}
+
+/// What is there before the pools.
+struct Ground<'a> {
+    census: &'a Arc<Census>,
+    starter: &'a Starter,
+    tasks: &'a TaskTracker,
 }
 
 /// How the house is furnished.
@@ -106,19 +120,71 @@ impl Plan {
     }
 
     fn recipe(&self, template: usize, image: &str, tasks: &TaskTracker) -> Recipe {
+        self.recipe_of(name(template), image, tasks)
+    }
+
+    fn recipe_of(&self, name: TemplateName, image: &str, tasks: &TaskTracker) -> Recipe {
         let limits = greenroom::sandbox::spec::Limits { memory_mib: MEMORY_MIB, ..Default::default() };
         let (min_warm, max_warm) = (Some(self.warm), Some(self.warm));
         let settings =
             config::Template { image: image.to_owned(), min_warm, max_warm, limits, ..config::Template::default() };
-        Recipe::compile(name(template), settings, None, tasks, &metrics()).expect("a good template")
+        Recipe::compile(name, settings, None, tasks, &metrics()).expect("a good template")
     }
 }
 
 impl House {
     pub fn new(plan: Plan) -> Self {
-        let engine = Engine::new();
+        Self::on(plan, Engine::new(), tempfile::tempdir().expect("a temporary folder"), |_| Former::default()).0
+    }
+
+    /// Ends the server as a stop that hands over does, and starts the next one on what it leaves. What is
+    /// held is let go of in between; what was leased is given back.
+    pub async fn restart(self, plan: Plan, let_go: impl FnOnce()) -> (Self, Vec<PendingAdoption>) {
+        self.reaper.leave_what_lasts();
+        self.pools.close().await;
+        let_go();
+        within("nobody holds a sandbox", self.reaper.drained()).await;
+        self.reaper_stop.cancel();
+        assert_eq!(self.counts(), Counts::default());
+        let list = FakeRuntime(Arc::clone(&self.engine)).list().await.expect("it has a list");
+        let slots = self.slots();
+        let Self { engine, state, ledger, .. } = self;
+        let (house, leased) = Self::on(plan, engine, state, |house| {
+            let mut former = Former::default();
+            for slot in slots {
+                let Some(ready) = slot.ready() else { continue };
+                let found = list.iter().find(|found| found.slot == *slot.id()).expect("its container was left");
+                let recipe = plan.recipe_of(ready.template.clone(), &ready.settings.image, &house.tasks);
+                let generation = Generation::default();
+                let admission = Admission {
+                    slot: slot.id().clone(),
+                    template: recipe.name.clone(),
+                    generation,
+                    memory_mib: MEMORY_MIB,
+                };
+                let entry = house.census.admit_found(admission);
+                let used = slot.was_leased();
+                let foundling = house.starter.find(recipe, slot, found.container.clone(), entry);
+                if used {
+                    former.leased.push(foundling);
+                } else {
+                    former.warm.push((foundling, ready));
+                }
+            }
+            former
+        });
+        *house.ledger.lock().expect("no panic under it") = ledger.into_inner().expect("no panic under it");
+        let pending = leased.into_iter().map(|foundling| house.pools.pending(foundling)).collect();
+        (house, pending)
+    }
+
+    fn on(
+        plan: Plan,
+        engine: Arc<Engine>,
+        state: TempDir,
+        former: impl FnOnce(&Ground<'_>) -> Former,
+    ) -> (Self, Vec<Foundling>) {
         let runtime: Arc<dyn Runtime> = Arc::new(FakeRuntime(Arc::clone(&engine)));
-        let state = tempfile::tempdir().expect("a temporary folder");
         let slots = Slots::open(state.path(), Owner::own()).expect("slots");
         let (reaper_stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let reaper = Reaper::spawn(Arc::clone(&runtime), reaper_stop.clone());
@@ -139,8 +205,10 @@ impl House {
             reaper: reaper.clone(),
             metrics: metrics(),
         }));
+        let Former { warm, leased } = former(&Ground { census: &census, starter: &starter, tasks: &tasks });
         let pools = Pools::start(PoolsParts {
             recipes: (0..plan.templates).map(|template| plan.recipe(template, "image-0", &tasks)).collect(),
+            former: warm,
             settings: plan.settings(plan.cap),
             census: Arc::clone(&census),
             starter,
@@ -148,7 +216,8 @@ impl House {
             start_limit: plan.start_limit,
             metrics: metrics(),
         });
-        Self { engine, census, pools, plan, state, slots, reaper, tasks, reaper_stop, ledger: Mutex::default() }
+        let ledger = Mutex::default();
+        (Self { engine, census, pools, plan, state, slots, reaper, tasks, reaper_stop, ledger }, leased)
     }
 
     /// Takes new settings: these templates with these images, and this much room.

@@ -11,6 +11,7 @@ mod users;
 mod wait;
 
 // The promises.
+mod adoption;
 mod age;
 mod cap;
 mod destroyed;

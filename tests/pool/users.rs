@@ -6,6 +6,7 @@ use greenroom::{
     pool::Leased,
 };
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::wait::within;
 
@@ -18,14 +19,19 @@ pub fn user(number: u64) -> UserId {
 pub async fn speak(leased: &mut Leased, words: &str) -> Result<(), String> {
     let (mut agent, _early) = leased.lease.take_agent().ok_or("the agent was handed over before")?;
     let content = vec![json!({ "type": "text", "text": words })];
-    agent.commands.send(AgentCommand::Prompt { content }).await.map_err(|_| "the agent takes no commands")?;
+    let (planned, _pieces) = oneshot::channel();
+    let (allow, go) = oneshot::channel();
+    let _waits_in_the_command = allow.send(());
+    let prompt = AgentCommand::Prompt { request: 1, content, planned, go };
+    agent.commands.send(prompt).await.map_err(|_| "the agent takes no commands")?;
     let answer = async {
         loop {
-            match agent.events.recv().await {
+            let said = agent.events.recv().await.ok_or("the agent's task ended")?;
+            agent.done_with.send_replace(said.mark.forgettable());
+            match said.event {
                 Some(AgentEvent::TurnEnded { .. }) => return Ok(()),
                 Some(AgentEvent::TurnFailed(error) | AgentEvent::Gone(error)) => return Err(error.to_string()),
-                Some(_) => {}
-                None => return Err("the agent's task ended".to_owned()),
+                _ => {}
             }
         }
     };

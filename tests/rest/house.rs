@@ -21,17 +21,20 @@ use greenroom::{
         slot::Slots,
     },
     service::{Parts, Service},
+    store::AnyStore,
     telemetry::Metrics,
     workspace::Workspaces,
 };
 use poem::{
     Endpoint as _, Request, RequestBuilder, Response,
     endpoint::BoxEndpoint,
-    http::{Method, header},
+    http::{HeaderName, HeaderValue, Method, header},
 };
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::store::Moody;
 
 const TOKEN: &str = "test-token-0123456789";
 /// Sandboxes in all.
@@ -42,6 +45,7 @@ pub struct House {
     _folder: tempfile::TempDir,
     pub metrics: Metrics,
     pub census: Arc<Census>,
+    pub store: Arc<Moody>,
     pub users: BoxEndpoint<'static>,
     pub operators: BoxEndpoint<'static>,
 }
@@ -54,7 +58,7 @@ pub fn house() -> House {
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let state = config::State { dir: folder.path().to_owned() };
+    let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
     let runtime: Arc<dyn Runtime> = Arc::new(Process::new());
     let census = Census::new(Capacity { sandboxes: CAP, memory_mib: u64::MAX });
@@ -70,6 +74,7 @@ pub fn house_of(templates: &[&str]) -> House {
     });
     let pools = Pools::start(PoolsParts {
         recipes: templates.iter().map(|name| recipe(name)).collect(),
+        former: Vec::new(),
         settings: config::Pool { size: 0, cap: CAP, ..config::Pool::default() },
         census: Arc::clone(&census),
         starter: Arc::new(starter),
@@ -77,10 +82,12 @@ pub fn house_of(templates: &[&str]) -> House {
         start_limit: 1,
         metrics: metrics.clone(),
     });
+    let store = Moody::open(&state.dir);
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
         limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        store: Arc::clone(&store) as AnyStore,
         runtime,
         session: config::Session::default(),
         model_key: None,
@@ -95,7 +102,7 @@ pub fn house_of(templates: &[&str]) -> House {
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
     let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
-    House { _folder: folder, metrics, census, users, operators }
+    House { _folder: folder, metrics, census, store, users, operators }
 }
 
 fn recipe(name: &str) -> Recipe {
@@ -124,6 +131,17 @@ impl House {
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
         let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
         self.users.get_response(finish(request, method, path, body)).await
+    }
+
+    /// Asks the door for users, as alice, with more headers.
+    pub async fn ask_with(&self, method: Method, path: &str, headers: &[(&str, &[u8])], body: &Value) -> Response {
+        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+        let mut request = finish(request, method, path, Some(body.clone()));
+        for (name, value) in headers {
+            let name = HeaderName::try_from(*name).expect("a name");
+            request.headers_mut().append(name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        self.users.get_response(request).await
     }
 
     pub async fn get(&self, path: &str) -> Response {

@@ -18,15 +18,16 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
-    call::Calls,
+    call::call_id,
     message::{self, Message},
 };
 use crate::{
     agent::{
-        AgentError, BootError, BootPlan, BootTimes,
+        AgentError, BootError, BootPlan, BootTimes, Mark,
         framing::readable,
-        wire::{Heard, Reader, Writer},
+        wire::{Heard, Wire},
     },
+    sandbox::pipes::AgentPipes,
     telemetry::{SkippedLines, labels::Phase},
 };
 
@@ -38,9 +39,7 @@ const WORDS_LIMIT: usize = 512;
 /// An agent that is being booted.
 #[derive(Debug)]
 pub(super) struct Boot<'plan> {
-    reader: Reader,
-    writer: Writer,
-    calls: Calls,
+    wire: Wire,
     plan: &'plan BootPlan,
     /// The last line it wrote for people.
     last_words: String,
@@ -50,23 +49,18 @@ pub(super) struct Boot<'plan> {
 /// An agent that takes prompts.
 #[derive(Debug)]
 pub(super) struct Booted {
-    /// Its output, right behind the answer to `session/new`.
-    pub(super) reader: Reader,
-    /// Its input.
-    pub(super) writer: Writer,
-    /// The numbers of our requests go on from here.
-    pub(super) calls: Calls,
+    /// Its pipes; its output is read up to the answer to `session/new`.
+    pub(super) wire: Wire,
     /// The id of its session.
     pub(super) session: String,
     /// How long it took.
     pub(super) times: BootTimes,
-    /// Where its lines that are no message go on being counted.
-    pub(super) skipped: SkippedLines,
 }
 
 impl<'plan> Boot<'plan> {
-    pub(super) fn new(reader: Reader, writer: Writer, plan: &'plan BootPlan, skipped: SkippedLines) -> Self {
-        Self { reader, writer, calls: Calls::default(), plan, last_words: String::new(), skipped }
+    pub(super) fn new(pipes: AgentPipes, plan: &'plan BootPlan, skipped: SkippedLines) -> Self {
+        let wire = Wire::new(pipes, Mark::default(), 0);
+        Self { wire, plan, last_words: String::new(), skipped }
     }
 
     /// Shakes hands.
@@ -75,10 +69,7 @@ impl<'plan> Boot<'plan> {
     /// The agent is gone, refuses, speaks another version or misses a deadline.
     pub(super) async fn run(mut self) -> Result<Booted, BootError> {
         match self.shake_hands().await {
-            Ok((session, times)) => {
-                let Self { reader, writer, calls, skipped, .. } = self;
-                Ok(Booted { reader, writer, calls, session, times, skipped })
-            }
+            Ok((session, times)) => Ok(Booted { wire: self.wire, session, times }),
             Err(error) => {
                 if !self.last_words.is_empty() {
                     warn!(%error, agent.said = self.last_words, "an agent did not boot");
@@ -139,17 +130,20 @@ impl<'plan> Boot<'plan> {
     /// One request and its answer, within the deadline.
     async fn call(&mut self, call: &'static str, params: &impl Serialize) -> Result<Value, AgentError> {
         let deadline = self.plan.answer_deadline;
-        let id = self.calls.number();
-        self.writer.push(message::request(id, call, params));
+        let id = call_id(self.wire.writer.next_piece());
+        self.wire.writer.push(message::request(id, call, params));
         within(deadline, call, async {
             loop {
-                self.writer.write_all().await;
-                match self.reader.next().await? {
+                self.wire.writer.write_all().await;
+                let heard = self.wire.reader.next().await?;
+                // Nobody will ask again what was said here.
+                self.wire.done_with.send_replace(self.wire.reader.mark().forgettable());
+                match heard {
                     Heard::Line(line) => match Message::parse(&line) {
                         Message::Answer { id: answered, result } if answered == Some(id) => {
                             return result.map_err(|message| AgentError::Refused { call, message });
                         }
-                        Message::Request { id, method, .. } => self.writer.push(message::refusal(&id, &method)),
+                        Message::Request { id, method, .. } => self.wire.writer.push(message::refusal(&id, &method)),
                         Message::Other => {
                             self.skipped.count();
                             self.note(readable(&line, WORDS_LIMIT));
@@ -157,6 +151,7 @@ impl<'plan> Boot<'plan> {
                         Message::Answer { .. } | Message::Notification { .. } => {}
                     },
                     Heard::Log(text) => self.note(readable(text.as_bytes(), WORDS_LIMIT)),
+                    Heard::Nothing => {}
                 }
             }
         })

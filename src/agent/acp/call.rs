@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::agent::AgentError;
 
 /// Where a driver waits for a request's end.
-pub(super) type Reply = oneshot::Sender<Result<(), AgentError>>;
+pub(super) type Reply<T = ()> = oneshot::Sender<Result<T, AgentError>>;
 
 /// Whom an answer is for.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub(super) enum Asker {
     /// The running turn. Its deadline is the driver's business.
     Turn,
     /// A driver that wants another session.
-    Session(Reply),
+    Session(Reply<Value>),
     /// A driver that changes a setting.
     Setting {
         /// The method, for errors.
@@ -33,7 +34,8 @@ impl Asker {
         match self {
             Self::Turn => {}
             // The driver may have gone meanwhile.
-            Self::Session(reply) | Self::Setting { reply, .. } | Self::Probe(reply) => drop(reply.send(Err(error))),
+            Self::Session(reply) => drop(reply.send(Err(error))),
+            Self::Setting { reply, .. } | Self::Probe(reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -46,26 +48,28 @@ struct Open {
     call: &'static str,
 }
 
-/// The requests that wait, by our number.
+/// The requests that wait, by our id.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    last: u64,
     open: BTreeMap<u64, Open>,
 }
 
-impl Calls {
-    /// The next number.
-    pub(super) fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
-    }
+/// The id of a prompt: even.
+pub(super) const fn prompt_id(request: u64) -> u64 {
+    request.wrapping_mul(2)
+}
 
-    /// Notes who waits for the answer to a new request; its number.
-    pub(super) fn open(&mut self, call: &'static str, asker: Asker, allowed: Option<Duration>) -> u64 {
-        let id = self.number();
+/// The id of any other request, by the number of its first piece: odd. Pieces count on when a server takes up the agent of one before it,
+/// so an answer that was meant for that one is never taken for another.
+pub(super) const fn call_id(first_piece: u64) -> u64 {
+    first_piece.wrapping_mul(2).wrapping_add(1)
+}
+
+impl Calls {
+    /// Notes who waits for the answer to a request.
+    pub(super) fn open(&mut self, id: u64, call: &'static str, asker: Asker, allowed: Option<Duration>) {
         let deadline = allowed.map(|allowed| (Instant::now() + allowed, allowed));
         self.open.insert(id, Open { asker, deadline, call });
-        id
     }
 
     /// Who waits for this answer; nobody, if it comes too late or was never asked for.

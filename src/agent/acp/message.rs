@@ -16,6 +16,10 @@ pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
 /// Longest text of an agent's error that is passed on, in bytes.
 const ERROR_TEXT_LIMIT: usize = 512;
 
+/// Longest id of a request of the agent, in bytes. It goes back in the answer, and an answer has to fit into one piece of input: a server that
+/// dies must not leave half of one behind.
+const ID_LIMIT: usize = 1024;
+
 /// One line of the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Message {
@@ -61,7 +65,9 @@ impl Message {
     /// Reads one line.
     pub(crate) fn parse(line: &[u8]) -> Self {
         let Ok(envelope) = serde_json::from_slice::<Envelope>(line) else { return Self::Other };
+        let is_id = |id: &Value| id.is_number() || id.as_str().is_some_and(|id| id.len() <= ID_LIMIT);
         match (envelope.method, envelope.id) {
+            (_, Some(id)) if !is_id(&id) => Self::Other,
             (Some(method), Some(id)) => Self::Request { id, method, params: envelope.params },
             (Some(method), None) => Self::Notification { method, params: envelope.params },
             (None, Some(id)) => {
@@ -93,32 +99,56 @@ fn plain(message: &str) -> Cow<'_, str> {
     }
 }
 
+/// What we write, in the order of its fields. A prompt may be many megabytes: it goes from its content to the line without a copy between.
+#[derive(Serialize)]
+struct Ours<'a, Params> {
+    jsonrpc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    params: Option<&'a Params>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Params>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Params>,
+}
+
+impl<Params> Default for Ours<'_, Params> {
+    fn default() -> Self {
+        Self { jsonrpc: "2.0", id: None, method: None, params: None, result: None, error: None }
+    }
+}
+
+impl<Params: Serialize> Ours<'_, Params> {
+    fn line(&self) -> Bytes {
+        let mut line = serde_json::to_vec(self).expect("our fields have texts for names and fail at nothing");
+        line.push(b'\n');
+        Bytes::from(line)
+    }
+}
+
 /// A request of ours.
 pub(crate) fn request(id: u64, method: &str, params: &impl Serialize) -> Bytes {
-    line(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
+    Ours { id: Some(&id.into()), method: Some(method), params: Some(params), ..Ours::default() }.line()
 }
 
 /// A notification of ours.
 pub(crate) fn notification(method: &str, params: &impl Serialize) -> Bytes {
-    line(&json!({ "jsonrpc": "2.0", "method": method, "params": params }))
+    Ours { method: Some(method), params: Some(params), ..Ours::default() }.line()
 }
 
 /// Our answer to a request of the agent.
 pub(crate) fn answer(id: &Value, result: &impl Serialize) -> Bytes {
-    line(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))
+    Ours { id: Some(id), result: Some(result), ..Ours::default() }.line()
 }
 
 /// Our refusal of a request for something we didn't offer.
 pub(crate) fn refusal(id: &Value, method: &str) -> Bytes {
     let error =
         json!({ "code": METHOD_NOT_FOUND, "message": format!("{} is not offered", shorten(method, 64, false)) });
-    line(&json!({ "jsonrpc": "2.0", "id": id, "error": error }))
-}
-
-fn line(message: &Value) -> Bytes {
-    let mut text = message.to_string();
-    text.push('\n');
-    Bytes::from(text)
+    Ours { id: Some(id), error: Some(&error), ..Ours::default() }.line()
 }
 
 #[cfg(test)]
@@ -148,6 +178,9 @@ mod tests {
             ["", "{}", "[]", "42", "null", "Loaded 3 tools", r#"{"id":null,"result":1}"#, r#"{"jsonrpc":"2.0""#]
         {
             assert_eq!(parse(other), Message::Other, "{other}");
+        }
+        for id in [json!([1]), json!({}), json!(true), json!("x".repeat(1025))] {
+            assert_eq!(parse(&json!({"id": id, "method": "m"}).to_string()), Message::Other, "{id}");
         }
     }
 

@@ -11,23 +11,26 @@
 //!   `cancelled`, now and until the turn's end.
 //! - When a turn ends, its open permission requests do too.
 //! - What a former session still says is dropped and counted.
+//! - Nothing is read behind a request that we answer ourselves until the answer has arrived ([`Receipts`]).
 
 use std::time::Duration;
 
 use agent_client_protocol_schema::v1::{
     AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, NewSessionRequest, SetSessionModeRequest,
 };
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tracing::{debug, warn};
 
 use super::{
-    boot::{Booted, session_id},
-    call::{Asker, Calls, Reply},
+    boot::session_id,
+    call::{Asker, Calls, Reply, call_id, prompt_id},
+    memory::Memory,
     message::{self, Message},
     permission::{self, Permissions},
     probe::{self, Complaints},
@@ -35,10 +38,10 @@ use super::{
 };
 use crate::{
     agent::{
-        AgentCommand, AgentError, AgentEvent,
+        AgentCommand, AgentError, AgentEvent, Pieces, RunningTurn,
         framing::{LOG_LINE_LIMIT, readable},
         outbox::Outbox,
-        wire::{Heard, Reader, Writer},
+        wire::{Heard, Reader, Receipts, Writer},
     },
     sandbox::pipes::Stream,
     telemetry::SkippedLines,
@@ -54,11 +57,24 @@ const ANSWER_BACKLOG: usize = 256;
 const CALL_LIMIT: usize = 16;
 
 /// Where the turn is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Turn {
     Idle,
+    /// Its prompt may not be written yet.
+    Planned {
+        id: u64,
+        go: oneshot::Receiver<()>,
+    },
     Running,
     Cancelling,
+}
+
+/// What `session/prompt` carries. The schema's own type would take the content apart.
+#[derive(Serialize)]
+struct PromptParams<'a> {
+    #[serde(rename = "sessionId")]
+    session: &'a str,
+    prompt: &'a [Value],
 }
 
 /// What was passed over, for the log when the task ends.
@@ -74,19 +90,33 @@ struct Oddities {
     refused_requests: u64,
 }
 
+/// What a peer is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) receipts: Receipts,
+    pub(super) commands: mpsc::Receiver<AgentCommand>,
+    pub(super) outbox: Outbox,
+    pub(super) memory: Memory,
+    pub(super) answer_deadline: Duration,
+    pub(super) skipped: SkippedLines,
+}
+
 /// The owner of a running agent.
 #[derive(Debug)]
 pub(super) struct Peer {
     reader: Reader,
     writer: Writer,
+    /// Reading waits for those that are due.
+    receipts: Receipts,
     commands: mpsc::Receiver<AgentCommand>,
     /// Reading waits for it to be empty.
     outbox: Outbox,
     calls: Calls,
     permissions: Permissions,
     turn: Turn,
-    session: String,
-    former: Vec<String>,
+    memory: Memory,
     answer_deadline: Duration,
     complaints: Complaints,
     odd: Oddities,
@@ -94,26 +124,41 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
-        booted: Booted,
-        commands: mpsc::Receiver<AgentCommand>,
-        events: mpsc::Sender<AgentEvent>,
-        answer_deadline: Duration,
-    ) -> Self {
-        Self {
-            reader: booted.reader,
-            writer: booted.writer,
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { reader, writer, receipts, commands, outbox, memory, answer_deadline, skipped } = parts;
+        let mut peer = Self {
+            reader,
+            writer,
+            receipts,
             commands,
-            outbox: Outbox::new(events),
-            calls: booted.calls,
+            outbox,
+            calls: Calls::default(),
             permissions: Permissions::default(),
             turn: Turn::Idle,
-            session: booted.session,
-            former: Vec::new(),
+            memory,
             answer_deadline,
             complaints: Complaints::default(),
             odd: Oddities::default(),
-            skipped: booted.skipped,
+            skipped,
+        };
+        // What was read during the boot.
+        peer.outbox.reach(peer.reader.mark());
+        peer
+    }
+
+    /// Goes on with a turn that another server began: tells the agent what it may not have been told.
+    pub(super) fn resume(&mut self, turn: RunningTurn) {
+        let RunningTurn { request, pieces, content, spoken: _, cancelling, open, answers } = turn;
+        let id = prompt_id(request);
+        self.writer.complete(pieces, self.prompt_message(id, &content));
+        self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);
+        self.permissions = Permissions::resumed(open);
+        for (agent_id, option_id) in answers {
+            self.writer.push(permission::answer(&agent_id, option_id));
+        }
+        self.turn = Turn::Running;
+        if cancelling {
+            self.cancel();
         }
     }
 
@@ -136,10 +181,12 @@ impl Peer {
                 handed = self.outbox.hand_on() => handed.ok()?,
                 () = self.writer.write_one(), if !self.writer.is_empty() => {}
                 command = self.commands.recv(), if self.takes_commands() => self.obey(command?),
-                heard = self.reader.next(), if self.outbox.is_empty() && self.writer.len() < ANSWER_BACKLOG => match heard {
-                    Ok(heard) => self.hear(heard),
+                () = self.receipts.come(), if self.receipts.are_due() => self.outbox.reach(self.reader.mark()),
+                heard = self.reader.next(), if self.listens() => match heard {
+                    Ok(heard) => self.hear_chunk(heard),
                     Err(end) => return Some(end),
                 },
+                allowed = may_go(&mut self.turn) => self.begin_turn(allowed),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.calls.expire(Instant::now());
                 }
@@ -147,22 +194,29 @@ impl Peer {
         }
     }
 
+    fn listens(&self) -> bool {
+        self.outbox.is_empty() && !self.receipts.are_due() && self.writer.len() < ANSWER_BACKLOG
+    }
+
     fn takes_commands(&self) -> bool {
-        self.writer.len() < COMMAND_BACKLOG && self.calls.len() < CALL_LIMIT && !self.calls.opening_session()
+        !matches!(self.turn, Turn::Planned { .. })
+            && self.writer.len() < COMMAND_BACKLOG
+            && self.calls.len() < CALL_LIMIT
+            && !self.calls.opening_session()
     }
 
     fn obey(&mut self, command: AgentCommand) {
         match command {
             AgentCommand::OpenSession { workspace, reply } => self.open_session(&workspace, reply),
             AgentCommand::SetMode { mode, reply } => {
-                let params = SetSessionModeRequest::new(self.session.clone(), mode);
+                let params = SetSessionModeRequest::new(self.memory.session.clone(), mode);
                 self.set(AGENT_METHOD_NAMES.session_set_mode, &params, reply);
             }
             AgentCommand::SetModel { model, reply } => {
-                let params = json!({ "sessionId": self.session, "modelId": model });
+                let params = json!({ "sessionId": self.memory.session, "modelId": model });
                 self.set(SESSION_SET_MODEL, &params, reply);
             }
-            AgentCommand::Prompt { content } => self.prompt(&content),
+            AgentCommand::Prompt { request, content, planned, go } => self.plan(request, &content, planned, go),
             AgentCommand::Cancel => self.cancel(),
             AgentCommand::Probe { deadline, reply } => {
                 self.ask(probe::PING, &json!({}), Asker::Probe(reply), Some(deadline));
@@ -176,8 +230,8 @@ impl Peer {
         }
     }
 
-    fn open_session(&mut self, workspace: &str, reply: Reply) {
-        if self.turn != Turn::Idle {
+    fn open_session(&mut self, workspace: &str, reply: Reply<Value>) {
+        if !matches!(self.turn, Turn::Idle) {
             let error = AgentError::Protocol("a turn is running".to_owned());
             // The driver may have gone meanwhile.
             drop(reply.send(Err(error)));
@@ -191,22 +245,45 @@ impl Peer {
         self.ask(call, params, Asker::Setting { call, reply }, Some(self.answer_deadline));
     }
 
-    fn prompt(&mut self, content: &[Value]) {
-        if self.turn != Turn::Idle {
+    fn plan(&mut self, request: u64, content: &[Value], planned: oneshot::Sender<Pieces>, go: oneshot::Receiver<()>) {
+        if !matches!(self.turn, Turn::Idle) {
             warn!("a prompt was dropped: a turn is running");
             return;
         }
-        self.turn = Turn::Running;
-        let params = json!({ "sessionId": self.session, "prompt": content });
-        self.ask(AGENT_METHOD_NAMES.session_prompt, &params, Asker::Turn, None);
+        let id = prompt_id(request);
+        let pieces = self.writer.plan(self.prompt_message(id, content));
+        self.turn = Turn::Planned { id, go };
+        // A driver that has gone meanwhile will not say go either.
+        let _gone = planned.send(pieces);
+    }
+
+    fn begin_turn(&mut self, allowed: Allowed) {
+        let Allowed { id, go } = allowed;
+        if go {
+            self.turn = Turn::Running;
+            self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);
+            self.writer.go();
+        } else {
+            self.turn = Turn::Idle;
+            self.writer.take_back();
+        }
+        if self.receipts.are_due() {
+            // What we answered behind the prompt has a number now.
+            self.receipts.owe(self.writer.last_piece());
+        }
+    }
+
+    fn prompt_message(&self, id: u64, content: &[Value]) -> Bytes {
+        let params = PromptParams { session: &self.memory.session, prompt: content };
+        message::request(id, AGENT_METHOD_NAMES.session_prompt, &params)
     }
 
     fn cancel(&mut self) {
-        if self.turn != Turn::Running {
+        if !matches!(self.turn, Turn::Running) {
             return;
         }
         self.turn = Turn::Cancelling;
-        let params = CancelNotification::new(self.session.clone());
+        let params = CancelNotification::new(self.memory.session.clone());
         self.writer.push(message::notification(AGENT_METHOD_NAMES.session_cancel, &params));
         self.cancel_permissions();
     }
@@ -218,20 +295,44 @@ impl Peer {
     }
 
     fn ask(&mut self, call: &'static str, params: &impl Serialize, asker: Asker, allowed: Option<Duration>) {
-        let id = self.calls.open(call, asker, allowed);
+        let id = call_id(self.writer.next_piece());
+        self.calls.open(id, call, asker, allowed);
         self.writer.push(message::request(id, call, params));
+    }
+
+    /// Hears what has come and the rest of its chunk, as far as the driver takes the events at once. The rest is bounded, and a command that
+    /// waits meanwhile waits for what is a moment for us.
+    fn hear_chunk(&mut self, first: Heard) {
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            self.hear(heard);
+            if self.receipts.are_due() {
+                return;
+            }
+            self.outbox.reach(self.reader.mark());
+            let goes_on = self.outbox.hand_on_now() && self.listens();
+            next = if goes_on { self.reader.next_at_hand() } else { None };
+        }
+    }
+
+    /// Answers a request of the agent that nobody else hears of.
+    fn answer_ourselves(&mut self, answer: Bytes) {
+        self.writer.push(answer);
+        let planned = matches!(self.turn, Turn::Planned { .. });
+        self.receipts.owe(if planned { u64::MAX } else { self.writer.last_piece() });
     }
 
     fn hear(&mut self, heard: Heard) {
         let line = match heard {
             Heard::Line(line) => line,
+            Heard::Nothing => return,
             Heard::Log(text) if self.complaints.take(&text) => return,
             Heard::Log(text) => return self.outbox.push(AgentEvent::Log { stream: Stream::Stderr, text }),
         };
         match Message::parse(&line) {
             Message::Answer { id, result } => self.answered(id, result),
             Message::Request { id, method, params } => self.asked(id, &method, params),
-            Message::Notification { method, params } => self.told(&method, params),
+            Message::Notification { method, params } => self.told(method, params),
             Message::Other => {
                 self.odd.other_lines += 1;
                 self.skipped.count();
@@ -259,9 +360,10 @@ impl Peer {
         }
     }
 
-    fn change_session(&mut self, session: String) {
-        self.former.push(std::mem::replace(&mut self.session, session));
+    fn change_session(&mut self, session: String) -> Value {
+        self.memory.change(session);
         self.cancel_permissions();
+        self.memory.value()
     }
 
     fn turn_over(&mut self, result: Result<Value, String>) {
@@ -279,34 +381,49 @@ impl Peer {
     fn asked(&mut self, id: Value, method: &str, mut params: Value) {
         if method != CLIENT_METHOD_NAMES.session_request_permission {
             self.odd.refused_requests += 1;
-            return self.writer.push(message::refusal(&id, method));
+            return self.answer_ourselves(message::refusal(&id, method));
         }
-        if self.turn == Turn::Cancelling || self.is_stale(&params) {
-            return self.writer.push(permission::cancelled(&id));
+        if matches!(self.turn, Turn::Cancelling) || self.is_stale(&params) {
+            return self.answer_ourselves(permission::cancelled(&id));
         }
-        match self.permissions.open(id) {
+        match self.permissions.open(id.clone()) {
             Ok(request) => self.outbox.push(AgentEvent::PermissionRequested {
                 request,
+                agent_id: id,
                 options: update::permission_options(&params),
                 tool_call: update::fields(taken(&mut params, "toolCall")),
             }),
-            Err(answer) => self.writer.push(answer),
+            Err(answer) => self.answer_ourselves(answer),
         }
     }
 
-    fn told(&mut self, method: &str, mut params: Value) {
+    fn told(&mut self, method: String, mut params: Value) {
         if self.is_stale(&params) {
             self.odd.stale_updates += 1;
         } else if method == CLIENT_METHOD_NAMES.session_update {
             self.outbox.push(update::event(taken(&mut params, "update")));
         } else {
-            self.outbox.push(update::unknown(method, &params));
+            self.outbox.push(update::unknown(method, params));
         }
     }
 
     /// Whether this is about a session that was left.
     fn is_stale(&self, params: &Value) -> bool {
-        params["sessionId"].as_str().is_some_and(|session| self.former.iter().any(|former| former == session))
+        params["sessionId"].as_str().is_some_and(|session| self.memory.is_former(session))
+    }
+}
+
+/// Whether a planned prompt may be written.
+struct Allowed {
+    id: u64,
+    go: bool,
+}
+
+/// Waits for the driver's word on a planned prompt; for ever if there is none. Dropping the future loses nothing.
+async fn may_go(turn: &mut Turn) -> Allowed {
+    match turn {
+        Turn::Planned { id, go } => Allowed { id: *id, go: go.await.is_ok() },
+        Turn::Idle | Turn::Running | Turn::Cancelling => std::future::pending().await,
     }
 }
 

@@ -19,6 +19,12 @@ pub(super) struct Permissions {
 }
 
 impl Permissions {
+    /// Goes on with those that are open; new ones count on behind them.
+    pub(super) fn resumed(open: Vec<(u64, Value)>) -> Self {
+        let open: BTreeMap<u64, Value> = open.into_iter().collect();
+        Self { last: open.keys().last().copied().unwrap_or_default(), open }
+    }
+
     /// Takes in a request; our number for it.
     ///
     /// # Errors
@@ -35,7 +41,7 @@ impl Permissions {
     /// The message that answers a request, if it is still open.
     pub(super) fn answer(&mut self, number: u64, option_id: Option<String>) -> Option<Bytes> {
         let id = self.open.remove(&number)?;
-        Some(option_id.map_or_else(|| cancelled(&id), |option| selected(&id, option)))
+        Some(answer(&id, option_id))
     }
 
     /// The messages that answer every open request `cancelled`.
@@ -49,7 +55,9 @@ pub(super) fn cancelled(id: &Value) -> Bytes {
     message::answer(id, &RequestPermissionResponse::new(RequestPermissionOutcome::Cancelled))
 }
 
-fn selected(id: &Value, option: String) -> Bytes {
+/// The answer with this option, or `cancelled` without one.
+pub(super) fn answer(id: &Value, option_id: Option<String>) -> Bytes {
+    let Some(option) = option_id else { return cancelled(id) };
     let outcome = RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option));
     message::answer(id, &RequestPermissionResponse::new(outcome))
 }

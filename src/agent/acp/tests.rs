@@ -3,8 +3,10 @@
 mod boot;
 mod limits;
 mod permissions;
+mod planning;
 mod probes;
 mod recorded;
+mod resume;
 mod sessions;
 mod turns;
 
@@ -12,9 +14,12 @@ use serde_json::{Value, json};
 
 use super::Acp;
 use crate::agent::{
-    Agent, AgentCommand, AgentProtocol,
-    fake::{Fake, fake, plan},
+    Agent, AgentProtocol,
+    fake::{self, Fake, fake, plan},
 };
+
+/// The driver's number of prompts here.
+const REQUEST: u64 = 7;
 
 /// Answers the next message, which must be this call; its params.
 async fn answer(fake: &mut Fake, method: &str, result: Value) -> Value {
@@ -50,7 +55,7 @@ fn text(text: &str) -> Value {
 
 /// Starts a turn; the id of the agent's `session/prompt`.
 async fn prompt(fake: &mut Fake, agent: &Agent) -> Value {
-    agent.commands.send(AgentCommand::Prompt { content: vec![text("hello")] }).await.expect("the task lives");
+    agent.commands.send(fake::prompt(REQUEST, vec![text("hello")])).await.expect("the task lives");
     let call = fake.message().await;
     assert_eq!(call["method"], "session/prompt");
     assert_eq!(call["params"], json!({"sessionId": "one", "prompt": [{"type": "text", "text": "hello"}]}));

@@ -3,7 +3,7 @@
 //! The agent's own fields are passed on as they are, also those nobody knows; only the names that API.md gives in
 //! `snake_case` are translated, and only at the top of a tool call.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::agent::{AgentEvent, PermissionOption};
 
@@ -20,23 +20,21 @@ pub(crate) fn event(update: Value) -> AgentEvent {
 }
 
 /// A notification we don't know.
-pub(crate) fn unknown(method: &str, params: &Value) -> AgentEvent {
-    AgentEvent::Update(json!({ "method": method, "params": params }))
+pub(crate) fn unknown(method: String, params: Value) -> AgentEvent {
+    let fields = [("method".to_owned(), Value::String(method)), ("params".to_owned(), params)];
+    AgentEvent::Update(Value::Object(fields.into_iter().collect()))
 }
 
 /// The fields of an update or a tool call under the names of API.md.
 pub(crate) fn fields(value: Value) -> Value {
-    let Value::Object(given) = value else { return value };
-    let named = given.into_iter().filter(|(name, _)| name != "sessionUpdate").map(|(name, value)| {
-        let name = match name.as_str() {
-            "toolCallId" => "tool_call_id".to_owned(),
-            "rawInput" => "raw_input".to_owned(),
-            "rawOutput" => "raw_output".to_owned(),
-            _ => name,
-        };
-        (name, value)
-    });
-    Value::Object(named.collect::<Map<_, _>>())
+    let Value::Object(mut fields) = value else { return value };
+    fields.remove("sessionUpdate");
+    for (theirs, ours) in [("toolCallId", "tool_call_id"), ("rawInput", "raw_input"), ("rawOutput", "raw_output")] {
+        if let Some(value) = fields.remove(theirs) {
+            fields.insert(ours.to_owned(), value);
+        }
+    }
+    Value::Object(fields)
 }
 
 /// The answers a permission request offers; those without an id can't be chosen and are left out.

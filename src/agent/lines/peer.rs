@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tracing::{debug, warn};
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use super::line::{self, Meaning};
 use crate::{
     agent::{
-        AgentCommand, AgentError, AgentEvent,
+        AgentCommand, AgentError, AgentEvent, Pieces, RunningTurn,
         framing::{LOG_LINE_LIMIT, readable},
         outbox::Outbox,
         wire::{Heard, Reader, Writer},
@@ -65,14 +65,24 @@ pub(super) struct Peer {
     /// Since when events wait, and nobody listens to the program.
     deaf_since: Instant,
     turn: Turn,
+    planned: Option<Planned>,
     quiet_time: Duration,
 }
 
+/// A prompt that may not be written yet.
+#[derive(Debug)]
+struct Planned {
+    /// None if there is nothing in it that could be written.
+    prompt: Option<Bytes>,
+    go: oneshot::Receiver<()>,
+}
+
 /// A line for people.
-pub(super) fn log(heard: Heard) -> AgentEvent {
+pub(super) fn log(heard: Heard) -> Option<AgentEvent> {
     match heard {
-        Heard::Line(line) => AgentEvent::Log { stream: Stream::Stdout, text: readable(&line, LOG_LINE_LIMIT) },
-        Heard::Log(text) => AgentEvent::Log { stream: Stream::Stderr, text },
+        Heard::Line(line) => Some(AgentEvent::Log { stream: Stream::Stdout, text: readable(&line, LOG_LINE_LIMIT) }),
+        Heard::Log(text) => Some(AgentEvent::Log { stream: Stream::Stderr, text }),
+        Heard::Nothing => None,
     }
 }
 
@@ -84,7 +94,36 @@ impl Peer {
         outbox: Outbox,
         quiet_time: Duration,
     ) -> Self {
-        Self { reader, writer, commands, outbox, deaf_since: Instant::now(), turn: Turn::Idle, quiet_time }
+        let mut peer = Self {
+            reader,
+            writer,
+            commands,
+            outbox,
+            deaf_since: Instant::now(),
+            turn: Turn::Idle,
+            planned: None,
+            quiet_time,
+        };
+        // What was read while it settled.
+        peer.outbox.reach(peer.reader.mark());
+        peer
+    }
+
+    /// Goes on with a turn that another server began. The quiet time begins anew, if the program has said something: one that hasn't may think
+    /// as long as ever.
+    pub(super) fn resume(&mut self, turn: RunningTurn) {
+        let RunningTurn { pieces, content, spoken, cancelling, request: _, open: _, answers: _ } = turn;
+        if pieces.last < pieces.first {
+            return self.refuse();
+        }
+        self.turn = Turn::Open { spoke: spoken.then(Instant::now), heeded: Heeded::Yes };
+        // A prompt that is there may not be known any more.
+        if let Some(prompt) = line::prompt(&content) {
+            self.writer.complete(pieces, prompt);
+        }
+        if cancelling {
+            self.cancel();
+        }
     }
 
     /// Serves until the program or the driver is gone.
@@ -109,9 +148,12 @@ impl Peer {
                     self.listen_again();
                 }
                 () = self.writer.write_one(), if !self.writer.is_empty() => {}
-                command = self.commands.recv(), if self.writer.len() < COMMAND_BACKLOG => self.obey(command?),
+                allowed = may_go(&mut self.planned) => self.begin_turn(allowed),
+                command = self.commands.recv(), if self.planned.is_none() && self.writer.len() < COMMAND_BACKLOG => {
+                    self.obey(command?);
+                }
                 heard = self.reader.next(), if self.outbox.is_empty() => match heard {
-                    Ok(heard) => self.hear(heard),
+                    Ok(heard) => self.hear_chunk(heard),
                     Err(end) => return Some(end),
                 },
                 () = sleep_until(quiet.unwrap_or_else(Instant::now)), if quiet.is_some() => self.turn_over(None),
@@ -149,10 +191,10 @@ impl Peer {
         let no_such_thing = "a line-oriented program has none";
         // In the replies below, a driver that has gone meanwhile is no loss.
         match command {
-            AgentCommand::OpenSession { reply, .. } => drop(reply.send(Ok(()))),
+            AgentCommand::OpenSession { reply, .. } => drop(reply.send(Ok(Value::Null))),
             AgentCommand::SetMode { reply, .. } => drop(reply.send(Err(refused("mode", no_such_thing)))),
             AgentCommand::SetModel { reply, .. } => drop(reply.send(Err(refused("model", no_such_thing)))),
-            AgentCommand::Prompt { content } => self.prompt(&content),
+            AgentCommand::Prompt { content, planned, go, request: _ } => self.plan(&content, planned, go),
             AgentCommand::Cancel => self.cancel(),
             // There is nothing it could be asked; that it hasn't exited is all there is to know.
             AgentCommand::Probe { reply, .. } => drop(reply.send(Ok(()))),
@@ -162,18 +204,31 @@ impl Peer {
         }
     }
 
-    fn prompt(&mut self, content: &[Value]) {
-        let Some(prompt) = line::prompt(content) else {
-            let message = "a line-oriented program takes text only".to_owned();
-            let error = AgentError::Refused { call: "prompt", message };
-            self.say(AgentEvent::TurnFailed(error));
+    fn plan(&mut self, content: &[Value], planned: oneshot::Sender<Pieces>, go: oneshot::Receiver<()>) {
+        if !matches!(self.turn, Turn::Idle | Turn::Open { heeded: Heeded::No { next: None }, .. }) {
+            warn!("a prompt was dropped: a turn is running");
             return;
-        };
-        match &mut self.turn {
-            Turn::Idle => self.send(prompt),
-            Turn::Open { heeded: Heeded::No { next: next @ None }, .. } => *next = Some(prompt),
-            Turn::Open { .. } => warn!("a prompt was dropped: a turn is running"),
         }
+        let prompt = line::prompt(content);
+        // Prompts are all that is ever written, so the numbers hold.
+        let pieces = self.writer.pieces_of(prompt.as_ref().map_or(0, Bytes::len));
+        self.planned = Some(Planned { prompt, go });
+        // A driver that has gone meanwhile will not say go either.
+        let _gone = planned.send(pieces);
+    }
+
+    fn begin_turn(&mut self, allowed: bool) {
+        let Some(Planned { prompt, .. }) = self.planned.take().filter(|_| allowed) else { return };
+        match (prompt, &mut self.turn) {
+            (None, _) => self.refuse(),
+            (Some(prompt), Turn::Open { heeded: Heeded::No { next }, .. }) => *next = Some(prompt),
+            (Some(prompt), _) => self.send(prompt),
+        }
+    }
+
+    fn refuse(&mut self) {
+        let message = "a line-oriented program takes text only".to_owned();
+        self.say(AgentEvent::TurnFailed(AgentError::Refused { call: "prompt", message }));
     }
 
     fn send(&mut self, prompt: Bytes) {
@@ -190,13 +245,28 @@ impl Peer {
         }
     }
 
+    /// Hears what has come and the rest of its chunk, as far as the driver takes the events at once.
+    fn hear_chunk(&mut self, first: Heard) {
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            self.hear(heard);
+            self.outbox.reach(self.reader.mark());
+            next = if self.outbox.hand_on_now() { self.reader.next_at_hand() } else { None };
+        }
+    }
+
     fn hear(&mut self, heard: Heard) {
         let line = match (&mut self.turn, heard) {
             (Turn::Open { spoke, .. }, Heard::Line(line)) => {
                 *spoke = Some(Instant::now());
                 line
             }
-            (_, heard) => return self.say(log(heard)),
+            (_, heard) => {
+                if let Some(event) = log(heard) {
+                    self.say(event);
+                }
+                return;
+            }
         };
         let heeded = matches!(self.turn, Turn::Open { heeded: Heeded::Yes, .. });
         let event = match line::meaning(&line) {
@@ -225,5 +295,13 @@ impl Peer {
             Turn::Open { heeded: Heeded::No { next: Some(next) }, .. } => self.send(next),
             Turn::Open { .. } | Turn::Idle => {}
         }
+    }
+}
+
+/// Waits for the driver's word on a planned prompt; for ever if there is none. Dropping the future loses nothing.
+async fn may_go(planned: &mut Option<Planned>) -> bool {
+    match planned {
+        Some(planned) => (&mut planned.go).await.is_ok(),
+        None => std::future::pending().await,
     }
 }

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 use super::Lines;
 use crate::{
     agent::{
-        Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol, BootError,
-        fake::{Fake, fake, plan},
+        Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol, BootError, Mark, Pieces, ResumePlan, RunningTurn,
+        fake::{self, Fake, fake, plan},
     },
     sandbox::pipes::Stream,
 };
@@ -27,7 +27,7 @@ async fn booted() -> (Fake, Agent) {
 
 async fn prompt(agent: &Agent, text: &str) {
     let content = vec![json!({"type": "text", "text": text})];
-    agent.commands.send(AgentCommand::Prompt { content }).await.expect("the task lives");
+    agent.commands.send(fake::prompt(1, content)).await.expect("the task lives");
 }
 
 async fn cancel(agent: &Agent) {
@@ -173,11 +173,7 @@ async fn a_program_that_exits_in_its_turn_is_gone_after_its_last_words() {
 #[tokio::test(start_paused = true)]
 async fn what_a_program_cannot_do_is_said() {
     let (_fake, mut agent) = booted().await;
-    agent
-        .commands
-        .send(AgentCommand::Prompt { content: vec![json!({"type": "image"})] })
-        .await
-        .expect("the task lives");
+    agent.commands.send(fake::prompt(1, vec![json!({"type": "image"})])).await.expect("the task lives");
     assert!(matches!(agent.event().await, AgentEvent::TurnFailed(AgentError::Refused { call: "prompt", .. })));
     let (reply, done) = oneshot::channel();
     agent.commands.send(AgentCommand::SetMode { mode: "plan".to_owned(), reply }).await.expect("the task lives");
@@ -195,4 +191,86 @@ async fn a_program_that_has_not_exited_is_well() {
     let probe = AgentCommand::Probe { deadline: Duration::from_secs(1), reply };
     agent.commands.send(probe).await.expect("the task lives");
     assert!(answer.await.expect("answered").is_ok());
+}
+
+fn resumed(input_received: u64, turn: Option<RunningTurn>) -> (Fake, Agent) {
+    let (fake, pipes) = fake();
+    let plan = ResumePlan { memory: json!(null), mark: Mark::default(), input_received, turn, answer_deadline: QUIET };
+    (fake, Lines::new(QUIET, TaskTracker::new()).resume(pipes, plan).expect("is taken up"))
+}
+
+/// A turn whose prompt is piece 5.
+fn turn(spoken: bool) -> RunningTurn {
+    RunningTurn {
+        request: 1,
+        pieces: Pieces { first: 5, last: 5 },
+        content: vec![json!({"type": "text", "text": "go"})],
+        spoken,
+        cancelling: false,
+        open: Vec::new(),
+        answers: Vec::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_taken_up_goes_on_and_ends_after_the_quiet_time() {
+    let (mut fake, mut agent) = resumed(5, Some(turn(true)));
+    fake.write("on\n").await;
+    assert_eq!(message(&mut agent).await, "on\n");
+    assert_eq!(ended(&mut agent).await, "end_turn");
+    // A program that was done before the restart says no more.
+    let (_fake, mut agent) = resumed(5, Some(turn(true)));
+    assert_eq!(ended(&mut agent).await, "end_turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_had_not_spoken_may_think_on() {
+    let (mut fake, mut agent) = resumed(5, Some(turn(false)));
+    tokio::time::sleep(QUIET * 50).await;
+    fake.write("at last\n").await;
+    assert_eq!(message(&mut agent).await, "at last\n");
+    assert_eq!(ended(&mut agent).await, "end_turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_had_not_arrived_is_sent_once() {
+    let (mut fake, agent) = resumed(4, Some(turn(false)));
+    assert_eq!(fake.line().await, "go");
+    drop(agent);
+    assert!(fake.input.recv().await.is_none(), "only once");
+    for content in [turn(false).content, Vec::new()] {
+        let (mut fake, mut agent) = resumed(5, Some(RunningTurn { content, ..turn(true) }));
+        assert_eq!(ended(&mut agent).await, "end_turn");
+        drop(agent);
+        assert!(fake.input.recv().await.is_none(), "it is there already");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_was_cancelled_or_refused_says_so_again() {
+    let (_fake, mut agent) = resumed(5, Some(RunningTurn { cancelling: true, ..turn(true) }));
+    assert_eq!(ended(&mut agent).await, "cancelled");
+    let nothing =
+        RunningTurn { content: vec![json!({"type": "image"})], pieces: Pieces { first: 5, last: 4 }, ..turn(false) };
+    let (_fake, mut agent) = resumed(4, Some(nothing));
+    assert!(matches!(agent.event().await, AgentEvent::TurnFailed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_is_written_when_it_may_go() {
+    let (mut fake, agent) = booted().await;
+    let content = vec![json!({"type": "text", "text": "go"})];
+    let (pieces, allow) = agent.plan(1, content.clone()).await;
+    assert_eq!(pieces, Pieces { first: 1, last: 1 });
+    drop(allow);
+    let (again, allow) = agent.plan(2, content).await;
+    assert_eq!(again, pieces, "the first was taken back");
+    assert!(fake.input.try_recv().is_err(), "nothing is written yet");
+    allow.send(()).expect("it is waited for");
+    assert_eq!(fake.line().await, "go");
+    let (nothing, _allow) = {
+        let (_fake, agent) = booted().await;
+        agent.plan(1, vec![json!({"type": "image"})]).await
+    };
+    assert_eq!(nothing, Pieces { first: 1, last: 0 });
 }

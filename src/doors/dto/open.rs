@@ -9,6 +9,7 @@ use poem_openapi::{
 };
 use secrecy::SecretString;
 
+use super::policy::PermissionPolicy;
 use crate::{
     ids::{NameError, TemplateName, WorkspaceName},
     problem::{Code, Problem},
@@ -46,6 +47,8 @@ pub struct OpenSession {
     pub max_age_s: Option<u32>,
     /// How long to wait for a sandbox when none is free, in seconds; 0: not at all. Never longer than the server allows.
     pub queue_timeout_s: Option<u32>,
+    /// What becomes of the agent's requests for permission; left out: as the template says.
+    pub permissions: Option<PermissionPolicy>,
 }
 
 impl Example for OpenSession {
@@ -72,7 +75,6 @@ impl TryFrom<OpenSession> for view::OpenSession {
     type Error = Problem;
 
     fn try_from(request: OpenSession) -> Result<Self, Problem> {
-        let seconds = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
         Ok(Self {
             template: checked("template", request.template, TemplateName::parse)?,
             workspace: checked("workspace", request.workspace, WorkspaceName::parse)?,
@@ -83,6 +85,8 @@ impl TryFrom<OpenSession> for view::OpenSession {
             idle_timeout: seconds(request.idle_timeout_s),
             max_age: seconds(request.max_age_s),
             queue_timeout: seconds(request.queue_timeout_s),
+            permissions: request.permissions.map(Into::into),
+            default: false,
         })
     }
 }
@@ -99,7 +103,11 @@ fn checked<T>(
     text.map(|text| parse(&text).map_err(|fault| invalid(format!("{field} {fault}")))).transpose()
 }
 
-fn short_name(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+pub(super) fn seconds(value: Option<u32>) -> Option<Duration> {
+    value.map(|value| Duration::from_secs(value.into()))
+}
+
+pub(super) fn short_name(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     match text {
         Some(text) if text.is_empty() || text.len() > NAME_LENGTH_MAX || text.contains(char::is_control) => {
             Err(invalid(format!("{field} must have 1 to {NAME_LENGTH_MAX} bytes and no control characters")))
@@ -108,7 +116,7 @@ fn short_name(field: &str, text: Option<String>) -> Result<Option<String>, Probl
     }
 }
 
-fn api_key(key: Password) -> Result<SecretString, Problem> {
+pub(super) fn api_key(key: Password) -> Result<SecretString, Problem> {
     let key = key.0;
     if key.is_empty() || key.len() > API_KEY_LENGTH_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(invalid(format!(

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
@@ -15,9 +16,8 @@ use crate::{
     service::view,
 };
 
-/// The content blocks ACP knows, with the field each can't be without.
-const BLOCKS: [(&str, &str); 5] =
-    [("text", "text"), ("image", "data"), ("audio", "data"), ("resource_link", "uri"), ("resource", "resource")];
+/// The content blocks ACP knows.
+const KINDS: [&str; 5] = ["text", "image", "audio", "resource_link", "resource"];
 
 /// A request to start a turn.
 #[derive(Object)]
@@ -76,18 +76,57 @@ impl TryFrom<PromptInput> for view::Prompt {
     }
 }
 
-/// The agent checks the rest; only what would make no sense to send is refused here.
+/// What ACP demands of each kind: an agent that is sent less fails the turn in words of its own, if at all. The rest is passed on as it is.
 fn check(block: &Value) -> Result<(), String> {
-    let kinds = || BLOCKS.map(|(kind, _)| kind).join(", ");
-    let kind = block.get("type").and_then(Value::as_str).ok_or_else(|| format!("type must be one of {}", kinds()))?;
-    let (_, field) =
-        BLOCKS.iter().find(|(known, _)| *known == kind).ok_or_else(|| format!("type must be one of {}", kinds()))?;
-    match (*field, block.get(field)) {
-        ("resource", Some(Value::Object(_))) => Ok(()),
-        ("resource", _) => Err("resource must be an object".to_owned()),
-        (_, Some(Value::String(_))) => Ok(()),
-        (field, _) => Err(format!("{field} must be a text")),
+    let known = || format!("type must be one of {}", KINDS.join(", "));
+    match block.get("type").and_then(Value::as_str).ok_or_else(known)? {
+        "text" => text(block, "text").map(drop),
+        kind @ ("image" | "audio") => {
+            base64(block, "data")?;
+            media_type(block, kind)
+        }
+        "resource_link" => {
+            uri(block)?;
+            text(block, "name").map(drop)
+        }
+        "resource" => {
+            let resource = block.get("resource").filter(|resource| resource.is_object());
+            let resource = resource.ok_or("resource must be an object")?;
+            let content = match (resource.get("text"), resource.get("blob")) {
+                (Some(_), None) => text(resource, "text").map(drop),
+                (None, Some(_)) => base64(resource, "blob"),
+                _ => Err("it must have either text or blob".to_owned()),
+            };
+            uri(resource).and(content).map_err(|fault| format!("resource: {fault}"))
+        }
+        _ => Err(known()),
     }
+}
+
+fn text<'a>(fields: &'a Value, name: &str) -> Result<&'a str, String> {
+    fields.get(name).and_then(Value::as_str).ok_or_else(|| format!("{name} must be a text"))
+}
+
+fn base64(fields: &Value, name: &str) -> Result<(), String> {
+    let data = text(fields, name)?;
+    let bytes = BASE64_STANDARD.decode(data).map_err(|_| format!("{name} must be base64, with padding"))?;
+    if bytes.is_empty() { Err(format!("{name} must not be empty")) } else { Ok(()) }
+}
+
+fn media_type(fields: &Value, kind: &str) -> Result<(), String> {
+    let subtype = text(fields, "mimeType")?.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/'));
+    let good =
+        subtype.is_some_and(|subtype| !subtype.is_empty() && subtype.bytes().all(|byte| byte.is_ascii_graphic()));
+    if good { Ok(()) } else { Err(format!("mimeType must be one of {kind}/…")) }
+}
+
+fn uri(fields: &Value) -> Result<(), String> {
+    let uri = text(fields, "uri")?;
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    let good = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !uri.contains(|char: char| char.is_whitespace() || char.is_control());
+    if good { Ok(()) } else { Err("uri must be a URI with its scheme, such as file:///workspace/notes.md".to_owned()) }
 }
 
 fn block_schema() -> MetaSchema {
@@ -100,7 +139,7 @@ fn block_schema() -> MetaSchema {
         ..MetaSchema::new("object")
     };
     let kind = MetaSchema {
-        enum_items: BLOCKS.map(|(kind, _)| kind.into()).to_vec(),
+        enum_items: KINDS.map(Into::into).to_vec(),
         description: Some("What kind of block."),
         ..MetaSchema::new("string")
     };
@@ -113,9 +152,14 @@ fn block_schema() -> MetaSchema {
         properties: vec![
             ("type", MetaSchemaRef::Inline(Box::new(kind))),
             ("text", text("For `text`: the text.")),
-            ("data", text("For `image` and `audio`: the bytes, base64.")),
-            ("mimeType", text("The media type.")),
-            ("uri", text("For `resource_link`: where the resource is.")),
+            ("data", text("For `image` and `audio`: the bytes, base64 with padding.")),
+            ("mimeType", text("For `image` and `audio`: the media type, such as `image/png`.")),
+            (
+                "uri",
+                text(
+                    "For `resource_link`: where the resource is, with its scheme, such as `file:///workspace/notes.md`.",
+                ),
+            ),
             ("name", text("For `resource_link`: its name.")),
             ("resource", MetaSchemaRef::Inline(Box::new(any_object))),
         ],
@@ -197,7 +241,10 @@ mod tests {
         let blocks = json!([
             {"type": "text", "text": "look"},
             {"type": "image", "data": "AAAA", "mimeType": "image/png"},
+            {"type": "audio", "data": "AAAAAA==", "mimeType": "audio/wav", "annotations": {"priority": 1}},
             {"type": "resource_link", "uri": "file:///a", "name": "a", "_meta": {"x": 1}},
+            {"type": "resource", "resource": {"uri": "file:///a", "text": ""}},
+            {"type": "resource", "resource": {"uri": "file:///a", "blob": "AA==", "mimeType": "image/png"}},
         ]);
         assert_eq!(Value::from(prompt(blocks.clone()).unwrap().content.to_vec()), blocks);
     }
@@ -213,7 +260,29 @@ mod tests {
             (json!(["x"]), "block 0: type"),
             (json!([{"type": "text", "text": "a"}, {"type": "video"}]), "block 1: type"),
             (json!([{"type": "image"}]), "block 0: data must be a text"),
+            (json!([{"type": "image", "data": "AAAA"}]), "block 0: mimeType must be a text"),
+            (json!([{"type": "image", "data": "AAA", "mimeType": "image/png"}]), "block 0: data must be base64"),
+            (json!([{"type": "image", "data": "A A=", "mimeType": "image/png"}]), "block 0: data must be base64"),
+            (json!([{"type": "image", "data": "", "mimeType": "image/png"}]), "block 0: data must not be empty"),
+            (
+                json!([{"type": "image", "data": "AAAA", "mimeType": "audio/wav"}]),
+                "block 0: mimeType must be one of image/",
+            ),
+            (
+                json!([{"type": "audio", "data": "AAAA", "mimeType": "audio/"}]),
+                "block 0: mimeType must be one of audio/",
+            ),
+            (json!([{"type": "resource_link", "name": "a"}]), "block 0: uri must be a text"),
+            (json!([{"type": "resource_link", "uri": "file:///a"}]), "block 0: name must be a text"),
+            (json!([{"type": "resource_link", "uri": "notes.md", "name": "a"}]), "block 0: uri must be a URI"),
+            (json!([{"type": "resource_link", "uri": "file:///a b", "name": "a"}]), "block 0: uri must be a URI"),
             (json!([{"type": "resource", "resource": "x"}]), "block 0: resource must be an object"),
+            (json!([{"type": "resource", "resource": {"text": "x"}}]), "block 0: resource: uri must be a text"),
+            (json!([{"type": "resource", "resource": {"uri": "a:b"}}]), "block 0: resource: it must have either"),
+            (
+                json!([{"type": "resource", "resource": {"uri": "a:b", "blob": "é"}}]),
+                "block 0: resource: blob must be base64",
+            ),
         ];
         for (input, words) in bad {
             let problem = prompt(input.clone()).unwrap_err();

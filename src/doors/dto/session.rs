@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use poem_openapi::{Enum, Object};
 
-use super::{Time, Usage, milliseconds};
+use super::{Time, Usage, milliseconds, policy::PermissionPolicy};
 use crate::service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView};
 
 /// What a session is doing.
@@ -174,6 +174,11 @@ pub struct Session {
     pub expires_at: Time,
     /// It ends after this long without a turn, in seconds.
     pub idle_timeout_s: u64,
+    /// The policy in force: what becomes of the agent's requests for permission.
+    pub permissions: PermissionPolicy,
+    /// True after the server was restarted, for a session that was opened with a key of the user's own: keys are never written down. Its agent's
+    /// calls of the model API are refused until the key was sent again.
+    pub needs_credential: bool,
     /// How it came to its sandbox.
     pub lease: Lease,
     /// The number of the newest event.
@@ -201,6 +206,8 @@ impl From<SessionView> for Session {
             last_active_at: Time(session.last_active_at),
             expires_at: Time(session.expires_at),
             idle_timeout_s: session.idle_timeout.as_secs(),
+            permissions: session.permissions.into(),
+            needs_credential: session.needs_credential,
             lease: session.lease.into(),
             last_seq: session.last_seq,
             pending_permissions: session.pending_permissions as u64,

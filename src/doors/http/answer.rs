@@ -40,9 +40,11 @@ failures! {
     /// Calls about one thing of the caller's.
     Lookup: 400 401 404 500;
     /// Calls that open a session.
-    Opening: 400 401 409 413 415 429 500 502 503 504;
+    Opening: 400 401 409 413 415 422 429 500 502 503 504;
+    /// Calls that change a session.
+    Amending: 400 401 404 409 412 413 415 500 502 503 504;
     /// Calls that start a turn.
-    Prompting: 400 401 404 409 413 415 429 500 503;
+    Prompting: 400 401 404 409 413 415 422 429 500 503;
     /// The call that may do both.
     Chatting: 400 401 409 413 415 429 500 502 503 504;
     /// Calls that change a turn.
@@ -120,12 +122,14 @@ fn problem_response(status: u16) -> MetaResponse {
         404 => "There is nothing there, or it is somebody else's.",
         409 => "In conflict with the present state; `code` says how.",
         410 => "The events after the cursor are no longer kept; `earliest_seq` says where what is kept begins.",
+        412 => "`If-Match` names other versions than the present one.",
         413 => "The body is too large, or what is asked for is.",
         415 => "The body isn't of a media type this call takes.",
+        422 => "The idempotency key came with another body before.",
         429 => "Too fast or too many; `code` and the `RateLimit` fields say what.",
         500 => "A fault of ours.",
         502 => "The agent failed.",
-        503 => "Not now: no sandbox is free, the engine is unavailable or the server is stopping.",
+        503 => "Not now: no sandbox is free, the engine or the store is unavailable, or the server is stopping.",
         504 => "The agent did not answer in time.",
         _ => "A problem.",
     };

@@ -46,17 +46,23 @@ impl<P: Payload + ParsePayload> ParsePayload for Bounded<P> {
     const IS_REQUIRED: bool = P::IS_REQUIRED;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let config = given::<Arc<Config>>(request)?;
-        let bytes = read(request, body.take()?, &config.server).await.map_err(Refusal)?;
-        if P::CONTENT_TYPE.starts_with("application/json") && is_too_deep(&bytes) {
-            let detail = format!("the JSON is nested more than {DEPTH_MAX} levels deep");
-            return Err(Refusal(Problem::new(Code::InvalidRequest, detail)).into());
-        }
+        let bytes = bounded::<P>(request, body).await?;
         P::from_request(request, &mut RequestBody::new(Body::from(bytes))).await.map(Self)
     }
 }
 
 impl_apirequest_for_payload!(Bounded<P>, P: Payload + ParsePayload);
+
+/// The whole body, within all limits.
+pub(super) async fn bounded<P: Payload>(request: &Request, body: &mut RequestBody) -> Result<Bytes> {
+    let config = given::<Arc<Config>>(request)?;
+    let bytes = read(request, body.take()?, &config.server).await.map_err(Refusal)?;
+    if P::CONTENT_TYPE.starts_with("application/json") && is_too_deep(&bytes) {
+        let detail = format!("the JSON is nested more than {DEPTH_MAX} levels deep");
+        return Err(Refusal(Problem::new(Code::InvalidRequest, detail)).into());
+    }
+    Ok(bytes)
+}
 
 async fn read(request: &Request, body: Body, settings: &Server) -> Result<Bytes, Problem> {
     let limit = settings.body_bytes;

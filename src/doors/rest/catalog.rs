@@ -36,6 +36,6 @@ impl Catalog {
     /// Show the caller's limits and usage
     #[oai(path = "/me", method = "get", operation_id = "get_me")]
     async fn me(&self, door: Data<&Arc<Door>>, token: Token) -> Answer<Json<Me>, Plain> {
-        Ok(Json(door.service.me(&token.0).into())).into()
+        door.service.me(&token.0).await.map(|me| Json(me.into())).into()
     }
 }

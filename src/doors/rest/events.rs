@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use poem::{
-    FromRequest, IntoResponse, Request, RequestBody, Response,
+    IntoResponse, Response,
     http::header::{CACHE_CONTROL, CONTENT_LENGTH},
     web::{Accept, Data},
 };
@@ -20,11 +20,10 @@ use super::{
     answer::{Answer, Reading},
     dto::event::EventPage,
     frames::{Cut, FrameWriter, frames},
-    stream::{EventStream, Scope},
+    stream::{EventStream, Scope, Stop},
     token::Token,
 };
 use crate::{
-    doors::server::Stopping,
     ids::SessionId,
     problem::{Code, Problem},
     service::EventBatch,
@@ -55,15 +54,6 @@ struct Page {
     batch: EventBatch,
     after: u64,
     write_stall: Duration,
-}
-
-/// Ends with the server's drain.
-struct Stop(Option<Stopping>);
-
-impl<'a> FromRequest<'a> for Stop {
-    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(Self(request.data::<Stopping>().cloned()))
-    }
 }
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Events")]
@@ -101,13 +91,12 @@ impl Events {
             if wants_page(&accept) {
                 let wait = Duration::from_secs(wait_s.0.into());
                 let batch = door.service.event_batch(&token.0, &id, after, limit.0, wait);
-                let batch = until_stopped(stop.0.as_ref(), batch).await?;
+                let batch = until_stopped(&stop, batch).await?;
                 let write_stall = door.config.server.write_stall;
                 return Ok(Read::Events(Content::Page(Page { batch, after, write_stall })));
             }
-            let reader = door.service.events(&token.0, &id, after)?;
-            let scope = Scope::Session(stop.0.map(|stopping| stopping.0));
-            let stream = EventStream::start(reader, scope, &door.config.server);
+            let reader = door.service.events(&token.0, &id, after).await?;
+            let stream = EventStream::start(reader, Scope::Session, stop, &door.config.server);
             Ok(Read::Events(Content::Stream(stream)))
         };
         read.await.into()
@@ -125,16 +114,11 @@ fn wants_page(Accept(types): &Accept) -> bool {
 }
 
 /// A long poll must not hold up the drain.
-async fn until_stopped<T>(
-    stopping: Option<&Stopping>,
-    poll: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
-    match stopping {
-        Some(Stopping(token)) => token
-            .run_until_cancelled(poll)
-            .await
-            .unwrap_or_else(|| Err(Problem::new(Code::ShuttingDown, "the server is stopping; ask again"))),
-        None => poll.await,
+async fn until_stopped<T>(stop: &Stop, poll: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    tokio::select! {
+        biased;
+        outcome = poll => outcome,
+        () = stop.wait() => Err(Problem::new(Code::ShuttingDown, "the server is stopping; ask again")),
     }
 }
 

@@ -34,7 +34,7 @@ impl Permissions {
         /// The session.
         id: Path<String>,
     ) -> Answer<Json<PermissionList>, Lookup> {
-        let permissions = door.service.permissions(&token.0, &SessionId::from_client(&id.0));
+        let permissions = door.service.permissions(&token.0, &SessionId::from_client(&id.0)).await;
         let list = |open: Vec<_>| Json(PermissionList { items: open.into_iter().map(Into::into).collect() });
         permissions.map(list).into()
     }

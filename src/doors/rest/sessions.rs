@@ -1,4 +1,4 @@
-//! Opening, showing and closing sessions.
+//! Opening, showing, changing and closing sessions.
 
 use std::sync::Arc;
 
@@ -7,21 +7,31 @@ use poem_openapi::{
     ApiResponse, OpenApi,
     param::{Path, Query},
     payload::Json,
+    types::ToJSON as _,
 };
 
 use super::{
     Door, Group,
-    answer::{Answer, Lookup, Opening, Plain},
+    answer::{Amending, Answer, Lookup, Opening, Plain},
     body::Bounded,
     dto::{
+        change::ChangeSession,
         open::OpenSession,
         session::{Session, SessionPage, State},
     },
+    etag::{IfMatch, etag},
+    once::{Digested, OnceKey},
+    rendered::Rendered,
     token::Token,
 };
 use crate::{
+    identity::Caller,
     ids::SessionId,
     problem::{Code, Problem},
+    service::{
+        idempotency::{self, Claim, Created, Made},
+        view::SessionView,
+    },
 };
 
 /// Sessions on a page unless `limit` says otherwise.
@@ -34,11 +44,36 @@ enum Opened {
     /// The session is open and takes a prompt.
     #[oai(status = 201)]
     Open(
-        Json<Session>,
+        Rendered<Session>,
         /// Where the session is.
         #[oai(header = "Location")]
         String,
+        /// Its version, for `If-Match`.
+        #[oai(header = "ETag")]
+        Option<String>,
+        /// True: this was opened by an earlier request with the same `Idempotency-Key`, and this is what was answered then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<bool>,
     ),
+}
+
+#[derive(ApiResponse)]
+enum Shown {
+    /// The session.
+    #[oai(status = 200)]
+    Session(
+        Json<Session>,
+        /// Its version, for `If-Match`. It counts the changes of what `PATCH` can change, and nothing else.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+impl From<SessionView> for Shown {
+    fn from(session: SessionView) -> Self {
+        let version = etag(session.version);
+        Self::Session(Json(session.into()), version)
+    }
 }
 
 #[derive(ApiResponse)]
@@ -58,12 +93,30 @@ impl Sessions {
         &self,
         door: Data<&Arc<Door>>,
         token: Token,
-        body: Bounded<Json<OpenSession>>,
+        /// Makes it safe to send the request again: for 24 hours the same key with the same body opens nothing further and gets the same answer.
+        #[oai(name = "Idempotency-Key")]
+        once: OnceKey,
+        body: Digested<Json<OpenSession>>,
     ) -> Answer<Opened, Opening> {
         let open = async {
-            let session = door.service.open(&token.0, body.0.0.try_into()?).await?;
-            let location = format!("/v1/sessions/{}", session.id);
-            Ok(Opened::Open(Json(session.into()), location))
+            let keyed = once.on("POST /v1/sessions", &body);
+            let request = body.payload.0.try_into()?;
+            match door.service.claim(&token.0, keyed).await? {
+                Claim::Fresh(ticket) => match door.service.open(&token.0, request, &ticket).await {
+                    Ok(session) => {
+                        let answer = answer_of(session);
+                        ticket.answered(&answer);
+                        Ok(Opened::of(answer, None))
+                    }
+                    Err(problem) => {
+                        ticket.failed().await;
+                        Err(problem)
+                    }
+                },
+                Claim::Made(made) => {
+                    door.opened_before(&token.0, made).await.map(|answer| Opened::of(answer, Some(true)))
+                }
+            }
         };
         open.await.into()
     }
@@ -87,13 +140,13 @@ impl Sessions {
         /// The `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Answer<Json<SessionPage>, Plain> {
-        let list = || {
+        let list = async {
             let labels = label.0.iter().map(|label| key_and_value(label)).collect::<Result<Vec<_>, _>>()?;
             let state = state.0.map(Into::into);
-            let page = door.service.sessions(&token.0, state, &labels, limit.0, cursor.0.as_deref())?;
+            let page = door.service.sessions(&token.0, state, &labels, limit.0, cursor.0.as_deref()).await?;
             Ok(Json(page.into()))
         };
-        list().into()
+        list.await.into()
     }
 
     /// Show a session
@@ -104,8 +157,31 @@ impl Sessions {
         token: Token,
         /// The session.
         id: Path<String>,
-    ) -> Answer<Json<Session>, Lookup> {
-        door.service.session(&token.0, &SessionId::from_client(&id.0)).map(|session| Json(session.into())).into()
+    ) -> Answer<Shown, Lookup> {
+        door.service.session(&token.0, &SessionId::from_client(&id.0)).await.map(Shown::from).into()
+    }
+
+    /// Change a session
+    ///
+    /// All of it or, where something of it is refused, nothing. With `If-Match` only a session that nobody else has changed meanwhile.
+    #[oai(path = "/sessions/:id", method = "patch", operation_id = "change_session")]
+    async fn change(
+        &self,
+        door: Data<&Arc<Door>>,
+        token: Token,
+        /// The session.
+        id: Path<String>,
+        /// `*`, or the ETags of the versions this change is meant for: any other is answered 412.
+        #[oai(name = "If-Match")]
+        if_match: IfMatch,
+        body: Bounded<Json<ChangeSession>>,
+    ) -> Answer<Shown, Amending> {
+        let id = SessionId::from_client(&id.0);
+        let change = async {
+            let wish = body.0.0.try_into()?;
+            door.service.change(&token.0, &id, wish, if_match.0).await.map(Shown::from)
+        };
+        change.await.into()
     }
 
     /// Close a session
@@ -123,6 +199,35 @@ impl Sessions {
     }
 }
 
+impl Opened {
+    fn of(answer: idempotency::Answer, replayed: Option<bool>) -> Self {
+        let idempotency::Answer { location, version, body } = answer;
+        Self::Open(body.into(), location, version.map(etag), replayed)
+    }
+}
+
+impl Door {
+    /// What was answered when the session was opened; as it is now, if its opener left before there was an answer.
+    async fn opened_before(&self, caller: &Caller, made: Made) -> Result<idempotency::Answer, Problem> {
+        if let Some(answer) = made.answer {
+            return Ok(answer);
+        }
+        let Created::Session(id) = &made.created else {
+            return Err(Problem::internal("an open's key was answered with something else"));
+        };
+        let session = self.service.session(caller, id).await.map_err(idempotency::gone)?;
+        let answer = answer_of(session);
+        made.answered(&answer);
+        Ok(answer)
+    }
+}
+
+fn answer_of(session: SessionView) -> idempotency::Answer {
+    let location = format!("/v1/sessions/{}", session.id);
+    let version = Some(session.version);
+    idempotency::Answer { location, version, body: Session::from(session).to_json_string() }
+}
+
 fn page() -> usize {
     PAGE
 }
@@ -130,6 +235,7 @@ fn page() -> usize {
 fn key_and_value(label: &str) -> Result<(String, String), Problem> {
     let (key, value) = label
         .split_once(':')
+        .filter(|(key, _)| !key.is_empty())
         .ok_or_else(|| Problem::new(Code::InvalidRequest, "label must be written as key:value"))?;
     Ok((key.to_owned(), value.to_owned()))
 }

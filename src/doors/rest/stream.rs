@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use poem::{
-    IntoResponse, Response,
+    FromRequest, IntoResponse, Request, RequestBody, Response,
     http::{HeaderName, header},
 };
 use poem_openapi::{
@@ -16,6 +16,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::Type,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::{
     config,
+    doors::server::Stopping,
     ids::TurnId,
     problem::Problem,
     service::EventReader,
@@ -33,16 +35,20 @@ use crate::{
 
 const OPENED: &str = ": open\n\n";
 const KEPT_ALIVE: &str = ": keep-alive\n\n";
+/// Tells clients to come back after a second, when the server stops: its successor goes on where this stream ended.
+const COME_BACK: &str = "retry: 1000\n\n";
+/// How long a stream goes on with events that are there already when the server stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Tells nginx and its kin not to hold events back.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 type Result<T> = std::result::Result<T, Problem>;
 
-/// Which events a stream sends, and where it ends.
+/// Which events a stream sends, and where it ends. Every stream ends when the server stops, too.
 #[derive(Debug, Clone)]
 pub(super) enum Scope {
-    /// All; ends with the session, or when the server stops.
-    Session(Option<CancellationToken>),
+    /// All; ends with the session.
+    Session,
     /// Those of one turn and the session's end; ends with either.
     Turn(TurnId),
 }
@@ -50,24 +56,40 @@ pub(super) enum Scope {
 impl Scope {
     fn sends(&self, event: &Event) -> bool {
         match self {
-            Self::Session(_) => true,
+            Self::Session => true,
             Self::Turn(turn) => event.turn.as_ref() == Some(turn) || event.kind == EventType::SessionEnded,
         }
     }
 
     fn ends_with(&self, event: &Event) -> bool {
         match self {
-            Self::Session(_) => event.kind == EventType::SessionEnded,
+            Self::Session => event.kind == EventType::SessionEnded,
             Self::Turn(_) => event.kind.ends_turn(),
         }
     }
+}
 
-    /// Waits until the server stops, if that ends the stream: a turn has an end of its own, within the drain or never.
-    async fn stopping(&self) {
-        match self {
-            Self::Session(Some(stopping)) => stopping.cancelled().await,
-            Self::Session(None) | Self::Turn(_) => std::future::pending().await,
+/// Tells that the server stops; without one it never does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop(Option<CancellationToken>);
+
+impl<'a> FromRequest<'a> for Stop {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(request.data::<Stopping>().map(|Stopping(token)| token.clone())))
+    }
+}
+
+impl Stop {
+    /// Waits for it.
+    pub(super) async fn wait(&self) {
+        match &self.0 {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
         }
+    }
+
+    fn has_come(&self) -> bool {
+        self.0.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 }
 
@@ -78,9 +100,9 @@ pub(super) struct EventStream {
 
 impl EventStream {
     /// Starts sending what the reader gives.
-    pub(super) fn start(reader: EventReader, scope: Scope, settings: &config::Server) -> Self {
+    pub(super) fn start(reader: EventReader, scope: Scope, stop: Stop, settings: &config::Server) -> Self {
         let events = stream::unfold(reader, |mut reader| async { reader.next().await.map(|event| (event, reader)) });
-        let pump = Pump { scope, keep_alive: settings.keep_alive };
+        let pump = Pump { scope, stop, keep_alive: settings.keep_alive };
         let (mut writer, frames) = frames(settings.write_stall);
         let span = tracing::info_span!("http.stream", end = tracing::field::Empty);
         let task = async move {
@@ -127,6 +149,7 @@ impl End {
 #[derive(Debug)]
 struct Pump {
     scope: Scope,
+    stop: Stop,
     keep_alive: Duration,
 }
 
@@ -143,7 +166,12 @@ impl Pump {
         let mut events = std::pin::pin!(events);
         // The client learns at once that it is connected, before there is any event.
         writer.add(OPENED);
+        let mut last_words = None;
         loop {
+            if self.stop.has_come() && Instant::now() >= *last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS)
+            {
+                return self.come_back(writer).await;
+            }
             let next = match events.next().now_or_never() {
                 // What is there already is gathered.
                 Some(next) => next,
@@ -153,7 +181,7 @@ impl Pump {
                         biased;
                         () = writer.closed() => return Ok(End::ClientLeft),
                         next = events.next() => next,
-                        () = self.scope.stopping() => return Ok(End::Stopping),
+                        () = self.stop.wait() => return self.come_back(writer).await,
                         () = tokio::time::sleep_until(writer.sent_at() + self.keep_alive) => {
                             writer.add(KEPT_ALIVE);
                             continue;
@@ -166,6 +194,12 @@ impl Pump {
                 return Ok(end);
             }
         }
+    }
+
+    async fn come_back(&self, writer: &mut FrameWriter) -> std::result::Result<End, Cut> {
+        writer.add(COME_BACK);
+        writer.finish().await?;
+        Ok(End::Stopping)
     }
 
     /// Writes what the log gave; says so if nothing can follow.

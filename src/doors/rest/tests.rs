@@ -67,7 +67,7 @@ impl Faults {
 
 fn door(server: config::Server) -> BoxEndpoint<'static> {
     let folder = tempfile::tempdir().expect("a folder for the test");
-    let state = config::State { dir: folder.path().to_owned() };
+    let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
     let user = UserId::parse("alice").expect("a good name");
     let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));

@@ -7,6 +7,7 @@ use poem_openapi::{
     ApiRequest, ApiResponse, OpenApi,
     param::Path,
     payload::{Form, Json},
+    types::ToJSON as _,
 };
 
 use super::{
@@ -17,14 +18,19 @@ use super::{
         prompt::{ChatForm, PromptInput, StartTurn},
         turn::Turn,
     },
-    stream::{EventStream, Scope},
+    once::{Digested, OnceKey},
+    rendered::Rendered,
+    stream::{EventStream, Scope, Stop},
     token::Token,
 };
 use crate::{
     identity::Caller,
     ids::{SessionId, TurnId},
     problem::Problem,
-    service::view::Prompt,
+    service::{
+        idempotency::{self, Claim, Created, Made, Ticket},
+        view::{Prompt, TurnView},
+    },
 };
 
 pub(super) struct Turns;
@@ -33,14 +39,22 @@ pub(super) struct Turns;
 enum Started {
     /// With `Accept: text/event-stream`: the turn's events as they come, ended by `turn.ended`, `turn.failed` or `session.ended`.
     #[oai(status = 200)]
-    Stream(EventStream),
+    Stream(
+        EventStream,
+        /// True: an earlier request with the same `Idempotency-Key` started this turn. The stream has all of its events.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<bool>,
+    ),
     /// The turn runs; its events are in the session's log.
     #[oai(status = 202)]
     Turn(
-        Json<Turn>,
+        Rendered<Turn>,
         /// Where the turn is.
         #[oai(header = "Location")]
         String,
+        /// True: an earlier request with the same `Idempotency-Key` started this turn, and this is what was answered then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<bool>,
     ),
 }
 
@@ -79,18 +93,35 @@ impl Turns {
         token: Token,
         /// The session.
         id: Path<String>,
+        /// Makes it safe to send the request again: for 24 hours the same key with the same body starts nothing further and gets the same answer.
+        #[oai(name = "Idempotency-Key")]
+        once: OnceKey,
         accept: Accept,
-        body: Bounded<Json<StartTurn>>,
+        stop: Stop,
+        body: Digested<Json<StartTurn>>,
     ) -> Answer<Started, Prompting> {
         let id = SessionId::from_client(&id.0);
-        let prompt = body.0.0.prompt.try_into();
         let start = async {
-            if wants_stream(&accept) {
-                door.stream_turn(&token.0, &id, prompt?).await.map(Started::Stream)
-            } else {
-                let turn = door.service.prompt(&token.0, &id, prompt?).await?;
-                let location = format!("/v1/sessions/{}/turns/{}", turn.session, turn.id);
-                Ok(Started::Turn(Json(turn.into()), location))
+            // What isn't the caller's is not found, whatever else is wrong with the request.
+            door.service.session(&token.0, &id).await?;
+            let keyed = once.on(format!("POST /v1/sessions/{id}/turns"), &body);
+            let prompt = body.payload.0.prompt.try_into()?;
+            match (door.service.claim(&token.0, keyed).await?, wants_stream(&accept)) {
+                (Claim::Fresh(ticket), streamed) => {
+                    let started = door.start_turn(&token.0, &id, prompt, &ticket, streamed.then_some(stop)).await;
+                    if started.is_err() {
+                        ticket.failed().await;
+                    }
+                    started
+                }
+                (Claim::Made(made), true) => {
+                    let stream = door.stream_again(&token.0, &id, &made, stop).await?;
+                    Ok(Started::Stream(stream, Some(true)))
+                }
+                (Claim::Made(made), false) => {
+                    let answer = door.started_before(&token.0, &id, made).await?;
+                    Ok(Started::Turn(answer.body.into(), answer.location, Some(true)))
+                }
             }
         };
         start.await.into()
@@ -108,7 +139,7 @@ impl Turns {
         turn: Path<String>,
     ) -> Answer<Json<Turn>, Lookup> {
         let (id, turn) = (SessionId::from_client(&id.0), TurnId::from_client(&turn.0));
-        door.service.turn(&token.0, &id, &turn).map(|turn| Json(turn.into())).into()
+        door.service.turn(&token.0, &id, &turn).await.map(|turn| Json(turn.into())).into()
     }
 
     /// Cancel a turn
@@ -131,25 +162,97 @@ impl Turns {
     /// The simple door: a prompt to the user's default session, which is opened when there is none; the answer is the turn's
     /// event stream.
     #[oai(path = "/chat", method = "post", operation_id = "chat")]
-    async fn chat(&self, door: Data<&Arc<Door>>, token: Token, body: Chat) -> Answer<EventStream, Chatting> {
+    async fn chat(
+        &self,
+        door: Data<&Arc<Door>>,
+        token: Token,
+        stop: Stop,
+        body: Chat,
+    ) -> Answer<EventStream, Chatting> {
         let prompt = PromptInput::from(body).try_into();
         let chat = async {
             let prompt = prompt?;
             let session = door.service.default_session(&token.0).await?;
-            door.stream_turn(&token.0, &session, prompt).await
+            door.stream_turn(&token.0, &session, prompt, &Ticket::default(), stop).await
         };
         chat.await.into()
     }
 }
 
 impl Door {
-    /// Starts a turn and streams it. The stream is taken first: who may have no further stream gets no turn either.
-    async fn stream_turn(&self, caller: &Caller, id: &SessionId, prompt: Prompt) -> Result<EventStream, Problem> {
-        let last_seq = self.service.session(caller, id)?.last_seq;
-        let reader = self.service.events(caller, id, last_seq)?;
-        let turn = self.service.prompt(caller, id, prompt).await?;
-        Ok(EventStream::start(reader, Scope::Turn(turn.id), &self.config.server))
+    /// Starts a turn; with a stop it is streamed.
+    async fn start_turn(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        prompt: Prompt,
+        ticket: &Ticket,
+        streamed: Option<Stop>,
+    ) -> Result<Started, Problem> {
+        if let Some(stop) = streamed {
+            return Ok(Started::Stream(self.stream_turn(caller, id, prompt, ticket, stop).await?, None));
+        }
+        let answer = answer_of(self.service.prompt(caller, id, prompt, ticket).await?);
+        ticket.answered(&answer);
+        Ok(Started::Turn(answer.body.into(), answer.location, None))
     }
+
+    /// Starts a turn and streams it. The stream is taken first: who may have no further stream gets no turn either.
+    async fn stream_turn(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        prompt: Prompt,
+        ticket: &Ticket,
+        stop: Stop,
+    ) -> Result<EventStream, Problem> {
+        let last_seq = self.service.session(caller, id).await?.last_seq;
+        let reader = self.service.events(caller, id, last_seq).await?;
+        let turn = self.service.prompt(caller, id, prompt, ticket).await?;
+        let scope = Scope::Turn(turn.id.clone());
+        ticket.answered(&answer_of(turn));
+        Ok(EventStream::start(reader, scope, stop, &self.config.server))
+    }
+
+    /// Streams a turn that was started before, from its beginning.
+    async fn stream_again(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        made: &Made,
+        stop: Stop,
+    ) -> Result<EventStream, Problem> {
+        let turn = self.turn_of(caller, id, made).await?;
+        let reader = self.service.events(caller, id, turn.first_seq - 1).await?;
+        Ok(EventStream::start(reader, Scope::Turn(turn.id), stop, &self.config.server))
+    }
+
+    /// What was answered when the turn was started; as it is now, if its starter left before there was an answer.
+    async fn started_before(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        made: Made,
+    ) -> Result<idempotency::Answer, Problem> {
+        if let Some(answer) = made.answer {
+            return Ok(answer);
+        }
+        let answer = answer_of(self.turn_of(caller, id, &made).await?);
+        made.answered(&answer);
+        Ok(answer)
+    }
+
+    async fn turn_of(&self, caller: &Caller, id: &SessionId, made: &Made) -> Result<TurnView, Problem> {
+        let Created::Turn(turn) = &made.created else {
+            return Err(Problem::internal("a turn's key was answered with something else"));
+        };
+        self.service.turn(caller, id, turn).await.map_err(idempotency::gone)
+    }
+}
+
+fn answer_of(turn: TurnView) -> idempotency::Answer {
+    let location = format!("/v1/sessions/{}/turns/{}", turn.session, turn.id);
+    idempotency::Answer { location, version: None, body: Turn::from(turn).to_json_string() }
 }
 
 /// Whether the client likes a stream better than JSON.

@@ -1,6 +1,6 @@
 //! Ends sandboxes: whatever is left of one is destroyed here, however it came to an end.
 //!
-//! [`Remains`] hold what exists of a sandbox; dropping them posts it to the one [`Reaper`]. The reaper's queue is the only unbounded one in the
+//! [`Remains`] hold what exists of a sandbox; dropping them posts it to the one [`Reaper`], unless the server stops and leaves it to the next. The reaper's queue is the only unbounded one in the
 //! house, because `Drop` can't wait; it is bounded all the same by the census, which admits nothing new while the old takes up room.
 //! Removal is repeated with growing pauses until the engine confirms it: a container we know is never forgotten.
 
@@ -21,7 +21,7 @@ use crate::{
     runtime::{ContainerId, PostMortem, Runtime, RuntimeError},
     sandbox::{
         census::{Entry, SandboxState},
-        link::Link,
+        link::{Leaving, Link},
         slot::Slot,
     },
 };
@@ -41,6 +41,8 @@ struct Parts {
     link: Option<Link>,
     when_gone: Option<WhenGone>,
     entry: Entry,
+    /// Its agent is booted and its slot says so: another run of the server can take it up.
+    lasts: bool,
 }
 
 /// What we know of the container.
@@ -66,9 +68,21 @@ impl Remains {
     /// Begins with the folder.
     #[must_use]
     pub fn new(slot: Slot, entry: Entry, reaper: Reaper) -> Self {
-        let parts = Parts { slot, container: Container::None, gateway: None, link: None, when_gone: None, entry };
+        let parts =
+            Parts { slot, container: Container::None, gateway: None, link: None, when_gone: None, entry, lasts: false };
         let token = reaper.tracker.token();
         Self { parts: Some(Box::new(parts)), reaper, token }
+    }
+
+    /// From here on a stopping server may leave it running for the next one: its slot says that it is ready.
+    pub fn lasts(&mut self) {
+        self.parts_mut().lasts = true;
+    }
+
+    /// Lets go of it without ending it: container, slot and workspace stay as they are for the next run of the server. Our sockets are closed.
+    /// Before its agent is let go of, [`Reaper::leave_what_lasts`] has to be called, or the agent's stdin is closed.
+    pub fn leave(mut self) {
+        drop(self.parts.take());
     }
 
     /// The folder.
@@ -162,6 +176,10 @@ impl Remains {
 impl Drop for Remains {
     fn drop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
+        if parts.lasts && self.reaper.leaving.has_begun() {
+            debug!(slot = %parts.slot.id(), "a sandbox is left to the next run of the server");
+            return;
+        }
         parts.entry.advance(SandboxState::Ending);
         // The agent's way out closes now, not when the reaper gets to it.
         if let Some(gateway) = &parts.gateway {
@@ -180,6 +198,7 @@ pub struct Reaper {
     runtime: Arc<dyn Runtime>,
     /// Counts what exists and isn't destroyed yet.
     tracker: TaskTracker,
+    leaving: Leaving,
 }
 
 impl Reaper {
@@ -205,7 +224,19 @@ impl Reaper {
                 });
             }
         });
-        Self { queue, runtime, tracker }
+        Self { queue, runtime, tracker, leaving: Leaving::default() }
+    }
+
+    /// From here on whatever is dropped and can be taken up by the next run of the server is left running, its folder and its workspace as
+    /// they are. What doesn't last is destroyed all the same, and so is what was posted before.
+    pub fn leave_what_lasts(&self) {
+        self.leaving.begin();
+    }
+
+    /// What the links of this server look at.
+    #[must_use]
+    pub fn leaving(&self) -> Leaving {
+        self.leaving.clone()
     }
 
     /// Waits until nothing is left: neither remains that somebody holds, nor any that were posted. The caller sets the deadline.
@@ -216,7 +247,7 @@ impl Reaper {
 }
 
 async fn destroy(runtime: &dyn Runtime, parts: Parts, permits: &Semaphore, stop: &CancellationToken) {
-    let Parts { slot, container, gateway, link, when_gone, entry } = parts;
+    let Parts { slot, container, gateway, link, when_gone, entry, lasts: _ } = parts;
     drop(gateway);
     let mut pause = FIRST_PAUSE;
     loop {

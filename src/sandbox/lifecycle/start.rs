@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tracing::{Instrument as _, info_span};
 
 use super::{Reaper, Recipe, Remains, Sandbox};
 use crate::{
     agent::{AgentError, BootError, BootPlan, EarlyEvents},
-    config,
+    config::{self, Template},
     gateway::{Gateway, GatewayError},
     ids::{Epoch, SlotId},
     runtime::{Runtime, RuntimeError},
@@ -22,7 +23,7 @@ use crate::{
         census::{Entry, SandboxState},
         link::{Link, LinkConfig, LinkError, LinkListener},
         pipes::AgentPipes,
-        slot::Slots,
+        slot::{Ready, Slots},
         spec::SandboxSpec,
     },
     telemetry::{
@@ -37,6 +38,9 @@ pub enum StartError {
     /// The host could not make the slot's folder.
     #[error("the slot's folder could not be made")]
     Slot(#[source] std::io::Error),
+    /// The host could not write down that the sandbox is ready.
+    #[error("it could not be written down that the sandbox is ready")]
+    NotWritten(#[source] std::io::Error),
     /// The engine.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -65,12 +69,12 @@ pub struct StartFailure {
 /// Makes sandboxes.
 pub struct Starter {
     pub(super) runtime: Arc<dyn Runtime>,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     slots: Slots,
     epoch: Epoch,
     supervisor: PathBuf,
-    settings: config::Sandbox,
-    reaper: Reaper,
+    pub(super) settings: config::Sandbox,
+    pub(super) reaper: Reaper,
     metrics: Metrics,
 }
 
@@ -131,8 +135,8 @@ impl Starter {
 
     async fn boot(&self, recipe: &Recipe, slot: &SlotId, entry: Entry) -> Result<Sandbox, StartFailure> {
         let linked = self.link_up(recipe, slot, entry, recipe.template.command.clone()).await?;
-        let Linked { remains, spec, relay_port, pipes, mut times, begun } = linked;
-        let workspace_inside = self.runtime.workspace_inside(&spec);
+        let Linked { mut remains, spec, relay_port, pipes, mut times, begun } = linked;
+        let workspace_inside = self.runtime.workspace_inside(&spec.box_dir);
         let plan = BootPlan {
             workspace: workspace_inside.clone(),
             model_base_url: format!("http://127.0.0.1:{relay_port}"),
@@ -143,6 +147,18 @@ impl Starter {
         times.initialize = agent.boot.initialize;
         times.session = agent.boot.session;
         times.total = begun.elapsed();
+        if self.runtime.kind().outlives_the_server() {
+            let ready = Ready {
+                template: recipe.name.clone(),
+                fingerprint: self.fingerprint(recipe, &spec.image),
+                settings: Template::clone(&recipe.template),
+                memory: agent.memory.clone(),
+                since: Timestamp::now(),
+            };
+            let written = remains.slot().mark_ready(&ready).map_err(StartError::NotWritten);
+            written.map_err(|error| StartFailure { phase: Phase::Session, error })?;
+            remains.lasts();
+        }
         remains.advance(SandboxState::Ready);
         Ok(Sandbox {
             remains,
@@ -170,7 +186,7 @@ impl Starter {
         let (mut remains, spec, listener) = async {
             let slot = self.slots.create(slot).map_err(StartError::Slot)?;
             let mut remains = Remains::new(slot, entry, self.reaper.clone());
-            let listener = LinkListener::bind(&remains.slot().link_socket())?;
+            let listener = LinkListener::bind(&remains.slot().link_socket())?.with(self.reaper.leaving());
             remains.gateway_is(self.gateway.open_slot(&remains.slot().gateway_socket(), Arc::clone(&recipe.endpoint))?);
             let image = self.runtime.resolve_image(&recipe.template.image).await?;
             let spec = self.spec(recipe, &remains, image, command);
@@ -189,9 +205,7 @@ impl Starter {
         times.start = clock.elapsed();
 
         let clock = Instant::now();
-        let link_settings =
-            LinkConfig { first_timeout: self.settings.link_timeout, relink_timeout: self.settings.relink_timeout };
-        let linked = listener.connect(init, link_settings).instrument(info_span!("link")).await;
+        let linked = listener.connect(init, self.link_settings()).instrument(info_span!("link")).await;
         let (link, pipes): (Link, AgentPipes) =
             linked.map_err(|error| StartFailure { phase: Phase::Link, error: error.into() })?;
         times.link = clock.elapsed();
@@ -236,6 +250,10 @@ impl Starter {
             orphan_grace: self.settings.orphan_grace,
             ring_bytes: self.settings.ring_bytes,
         }
+    }
+
+    pub(super) const fn link_settings(&self) -> LinkConfig {
+        LinkConfig { first_timeout: self.settings.link_timeout, relink_timeout: self.settings.relink_timeout }
     }
 
     /// The supervisor's program on the host.

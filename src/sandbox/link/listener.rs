@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{AgentPipes, Link, LinkConfig, LinkError, Shared, open};
+use super::{AgentPipes, Leaving, Link, LinkConfig, LinkError, Shared, open};
 use crate::supervisor::{
     connection::{Connection, ConnectionError, Turn},
     frames::{Frame, Hello, VERSION},
@@ -90,6 +90,12 @@ impl LinkListener {
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         Ok(Self { listener, shared: Arc::default() })
+    }
+
+    /// The link may be left to the next run of the server, when this says so.
+    #[must_use]
+    pub(in crate::sandbox) fn with(self, leaving: Leaving) -> Self {
+        Self { shared: Arc::new(Shared { leaving, ..Shared::default() }), ..self }
     }
 
     /// Waits for the supervisor. Only a peer whose process id is `init_pid` is served; connections of others are closed and counted.

@@ -1,4 +1,7 @@
-//! Input on its way to the agent: cut into frames, numbered, kept until it is in the agent's stdin. Pure.
+//! Input on its way to the agent: numbered, kept until it is in the agent's stdin. Pure.
+//!
+//! A piece of the writer is one frame and has one number, so that the writer can count along: it is never cut or joined. A piece waits with the
+//! writer until a whole one of the longest kind has room.
 
 use bytes::Bytes;
 
@@ -17,28 +20,26 @@ enum Piece {
 #[derive(Debug)]
 pub struct Outbox {
     ring: Ring<Piece>,
-    /// What is left of the last message: the ring had no room for it yet.
-    rest: Bytes,
     open: bool,
 }
 
 impl Outbox {
     /// Goes on after input `received`, the newest the supervisor has.
     pub const fn new(received: u64) -> Self {
-        Self { ring: Ring::new(received + 1, INPUT_WINDOW), rest: Bytes::new(), open: true }
+        Self { ring: Ring::new(received + 1, INPUT_WINDOW), open: true }
     }
 
-    /// Whether the writer's next message can be taken.
+    /// Whether the writer's next piece can be taken.
     pub const fn wants_more(&self) -> bool {
-        self.open && self.rest.is_empty() && self.ring.room() > 0
+        self.open && self.ring.room() >= CHUNK_MAX
     }
 
-    /// Takes a message of any length, or with none the end of input. Asked only when [`wants_more`](Self::wants_more).
-    pub fn push(&mut self, message: Option<Bytes>) {
-        match message {
+    /// Takes a piece of at most [`CHUNK_MAX`] bytes, or with none the end of input. Asked only when [`wants_more`](Self::wants_more).
+    pub fn push(&mut self, piece: Option<Bytes>) {
+        match piece {
             Some(bytes) => {
-                self.rest = bytes;
-                self.cut();
+                debug_assert!(bytes.len() <= CHUNK_MAX, "a piece is one frame");
+                self.ring.push(bytes.len(), Piece::Bytes(bytes));
             }
             None => {
                 self.open = false;
@@ -50,7 +51,6 @@ impl Outbox {
     /// Everything up to `number` is in the agent's stdin.
     pub fn acknowledge(&mut self, number: u64) {
         self.ring.acknowledge(number);
-        self.cut();
     }
 
     /// On a new link: goes on after `received`.
@@ -66,14 +66,6 @@ impl Outbox {
             Piece::End => Frame::CloseInput(number),
         })
     }
-
-    fn cut(&mut self) {
-        while !self.rest.is_empty() && self.ring.room() > 0 {
-            let size = self.rest.len().min(CHUNK_MAX).min(self.ring.room());
-            let piece = self.rest.split_to(size);
-            self.ring.push(size, Piece::Bytes(piece));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -81,27 +73,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_message_goes_out_piece_by_piece_as_the_agent_takes_it() {
-        let message: Bytes = (0..1_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    fn a_piece_is_one_frame_and_waits_until_it_has_room_as_a_whole() {
+        let sizes = [CHUNK_MAX, 1, CHUNK_MAX - 1, CHUNK_MAX, 100, CHUNK_MAX, CHUNK_MAX, 7];
         let mut outbox = Outbox::new(10);
-        outbox.push(Some(message.clone()));
-        let (mut sent, mut unacknowledged, mut last) = (Vec::new(), 0, 10);
-        while sent.len() < message.len() {
+        let mut pieces = sizes.iter().map(|size| Bytes::from(vec![b'x'; *size]));
+        let (mut sent, mut unacknowledged) = (Vec::new(), 0);
+        while sent.len() < sizes.len() {
+            if outbox.wants_more()
+                && let Some(piece) = pieces.next()
+            {
+                outbox.push(Some(piece));
+            }
             let Some(Frame::Input { number, bytes }) = outbox.next_frame() else {
-                assert!(unacknowledged > 0, "stuck");
-                outbox.acknowledge(last);
-                unacknowledged = 0;
+                if !outbox.wants_more() {
+                    assert!(unacknowledged > 0, "stuck");
+                    outbox.acknowledge(10 + sent.len() as u64);
+                    unacknowledged = 0;
+                }
                 continue;
             };
-            assert!(number == last + 1 && bytes.len() <= CHUNK_MAX);
-            last = number;
+            sent.push(bytes.len());
+            assert_eq!(number, 10 + sent.len() as u64);
             unacknowledged += bytes.len();
             assert!(unacknowledged <= INPUT_WINDOW);
-            sent.extend_from_slice(&bytes);
         }
-        assert!(sent == message && outbox.wants_more());
+        assert_eq!(sent, sizes);
+        outbox.acknowledge(18);
         outbox.push(None);
-        assert_eq!(outbox.next_frame(), Some(Frame::CloseInput(last + 1)));
+        assert_eq!(outbox.next_frame(), Some(Frame::CloseInput(19)));
         assert!(!outbox.wants_more());
     }
 }

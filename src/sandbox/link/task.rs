@@ -35,6 +35,7 @@ const GOODBYE_DEADLINE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Ends {
     pub input: mpsc::Receiver<Bytes>,
+    pub input_taken: watch::Sender<u64>,
     pub output: mpsc::Sender<FromAgent>,
     pub done_with: watch::Receiver<u64>,
     pub requests: mpsc::Receiver<Request>,
@@ -75,6 +76,8 @@ enum Loss {
     Broken(String),
     /// Somebody ended it from outside. For the user.
     Condemned(String),
+    /// Its ends went away because it is left to the next run of the server: nothing is said, to anybody.
+    Left,
 }
 
 impl From<String> for Loss {
@@ -214,6 +217,7 @@ impl Task {
             Event::Greeted(said) => self.on_hello(said)?,
             Event::Heard(frame) => self.on_frame(frame)?,
             Event::Broken(error) => self.unlink(&error),
+            Event::ReaderGone | Event::Input(None) if self.shared.leaving.has_begun() => return Err(Loss::Left),
             Event::ReaderGone => {
                 self.reader_gone = true;
                 self.inbox.discard();
@@ -283,7 +287,10 @@ impl Task {
                     self.inbox.discard();
                 }
             }
-            Frame::InputTaken(number) => self.outbox.acknowledge(number),
+            Frame::InputTaken(number) => {
+                self.outbox.acknowledge(number);
+                self.ends.input_taken.send_replace(number);
+            }
             Frame::Exited(ending) => {
                 self.exit = Some(match ending {
                     Ending::Code(code) => AgentExit { code: Some(code), signal: None },
@@ -343,12 +350,15 @@ impl Task {
 
     /// Delivers what arrived, then the bad news; as long as there is a reader.
     async fn tell_lost(&mut self, loss: Loss) {
-        while let Some(chunk) = self.inbox.pop() {
+        while !matches!(loss, Loss::Left)
+            && let Some(chunk) = self.inbox.pop()
+        {
             if self.ends.output.send(chunk).await.is_err() {
                 return;
             }
         }
         let last = match (self.exit, loss) {
+            (_, Loss::Left) => return,
             (Some(_), _) if self.exit_delivered => return,
             (Some(exit), _) => FromAgent::Exited(exit),
             (None, Loss::Broken(why)) => FromAgent::Lost(why),

@@ -38,7 +38,11 @@ impl House {
     }
 
     async fn link(&self, relink_timeout: Duration) -> (Connection, Link, AgentPipes) {
-        let listener = LinkListener::bind(&self.path).expect("bound");
+        self.link_of(relink_timeout, Leaving::default()).await
+    }
+
+    async fn link_of(&self, relink_timeout: Duration, leaving: Leaving) -> (Connection, Link, AgentPipes) {
+        let listener = LinkListener::bind(&self.path).expect("bound").with(leaving);
         let mut supervisor = self.dial(HELLO).await;
         let config = LinkConfig { first_timeout: PATIENCE, relink_timeout };
         let (link, pipes) = listener.connect(own_pid(), config).await.expect("linked");
@@ -128,6 +132,39 @@ async fn input_that_did_not_arrive_is_sent_again_and_only_that() {
     assert_eq!(hear(&mut supervisor).await, Frame::Input { number: 3, bytes: Bytes::from_static(b"c") });
     drop(pipes.input);
     assert_eq!(hear(&mut supervisor).await, Frame::CloseInput(4));
+}
+
+/// Whoever goes first, and however late the link itself is dropped.
+#[tokio::test]
+async fn a_link_that_is_left_acknowledges_nothing_and_leaves_the_agents_stdin_open() {
+    for reader_first in [true, false] {
+        let (house, leaving) = (House::new(), Leaving::default());
+        let (mut supervisor, _link, mut pipes) = house.link_of(PATIENCE, leaving.clone()).await;
+        say_output(&mut supervisor, 1..=3).await;
+        for number in 1..=3 {
+            assert_eq!(receive_number(&mut pipes).await, number);
+        }
+        pipes.done_with.send(2).expect("open");
+        assert_eq!(hear(&mut supervisor).await, Frame::OutputTaken(2));
+        leaving.begin();
+        let AgentPipes { input, output, done_with, .. } = pipes;
+        drop(done_with);
+        if reader_first {
+            drop(output);
+        } else {
+            drop(input);
+        }
+        let rest = async {
+            loop {
+                match supervisor.turn().await {
+                    Ok(Turn::Room | Turn::Heard(Frame::Ping)) => {}
+                    Ok(Turn::Heard(frame)) => panic!("it said {frame:?}"),
+                    Err(_) => return,
+                }
+            }
+        };
+        timeout(PATIENCE, rest).await.expect("the link ends");
+    }
 }
 
 #[tokio::test]

@@ -1,21 +1,31 @@
-//! Turns and permissions: the driver's part between a prompt and its end.
+//! Turns: the driver's part between a prompt and its end.
+//!
+//! ```text
+//!   Command::Prompt ─► planned: the agent's task says which pieces of input the prompt will be
+//!                         │ turn.started, with the pieces, is written
+//!                         ▼ durable
+//!                      sent ─► running ─► turn.ended or turn.failed
+//! ```
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::Instant;
-use tracing::{Span, info_span};
+use tokio::{sync::oneshot, time::Instant};
+use tracing::{Span, field, info_span};
 
-use super::{Driver, End, clock::Due};
+use super::{Driver, End, clock::Due, journal::Then};
 use crate::{
-    agent::{AgentCommand, PermissionOption},
-    ids::{PermissionId, TurnId},
+    agent::{AgentCommand, Pieces},
+    ids::TurnId,
     problem::Code,
     session::{
+        SessionHandle,
         event::EventType,
-        policy::{Request, Stage},
-        status::{EndReason, Permission, Tokens, Turn, TurnState},
+        policy::{Refusal, Request, Stage},
+        record,
+        status::{EndReason, Status, Tokens, Turn, TurnState},
         translate,
     },
+    store::Change,
     telemetry::labels::TurnOutcome,
 };
 
@@ -32,54 +42,139 @@ pub(super) struct RunningTurn {
     overdue: Option<(Code, String)>,
 }
 
+impl RunningTurn {
+    /// The turn that ran when a former server left.
+    pub(super) fn taken_up(session: &SessionHandle, status: &Status) -> Option<Self> {
+        let turn = status.running()?;
+        let span = info_span!(
+            parent: None, "turn.prompt", session.id = %session.id, template = %session.identity.template,
+            turn.id = %turn.id, turn.outcome = field::Empty
+        );
+        let overdue = turn.overdue.clone().map(|why| (Code::AgentTimeout, why));
+        Some(Self { id: turn.id.clone(), begun: Instant::now(), span, stream: None, overdue })
+    }
+}
+
+/// A prompt that the agent's task prepares.
+#[derive(Debug)]
+pub(super) struct Planned {
+    id: TurnId,
+    content: Vec<Value>,
+    span: Span,
+    also: Vec<Change>,
+    reply: oneshot::Sender<Result<Turn, Refusal>>,
+    number: u64,
+    pieces: oneshot::Receiver<Pieces>,
+    go: oneshot::Sender<()>,
+}
+
+impl Planned {
+    /// It comes to nothing.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        let _caller_may_have_left = self.reply.send(Err(refusal));
+    }
+}
+
+/// Waits for the plan of a prompt; none if the agent's task has ended. Safe to drop.
+pub(super) async fn plan(planned: &mut Option<Planned>) -> Option<Pieces> {
+    match planned {
+        Some(planned) => (&mut planned.pieces).await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
 impl Driver {
-    pub(super) fn begin_turn(&mut self, content: Vec<Value>, span: Span) -> Turn {
-        let id = TurnId::random();
+    /// A prompt may be sent: the agent's task is asked for its place in the input.
+    pub(super) fn plan_turn(
+        &mut self,
+        id: TurnId,
+        content: Vec<Value>,
+        span: Span,
+        also: Vec<Change>,
+        reply: oneshot::Sender<Result<Turn, Refusal>>,
+    ) {
+        let number = self.session.with_status(|status| status.turn_count) + 1;
+        let (planned, pieces) = oneshot::channel();
+        let (go, may_go) = oneshot::channel();
+        self.tell(AgentCommand::Prompt { request: number, content: content.clone(), planned, go: may_go });
+        self.planned = Some(Planned { id, content, span, also, reply, number, pieces, go });
+        self.clock.prompt_is_planned();
+    }
+
+    pub(super) fn prompt_is_planned(&mut self, pieces: Option<Pieces>) {
+        let Some(planned) = self.planned.take() else { return };
+        match pieces {
+            Some(pieces) => self.begin_turn(planned, pieces),
+            // The agent is gone; it says so itself.
+            None => {
+                planned.refuse(Refusal::Ended);
+                self.session.with_status(|status| self.clock.turn_is_over(status));
+            }
+        }
+    }
+
+    fn begin_turn(&mut self, planned: Planned, pieces: Pieces) {
+        let Planned { id, content, span, also, reply, number, pieces: _, go } = planned;
         span.record("turn.id", id.as_str());
-        let running = RunningTurn { id: id.clone(), begun: Instant::now(), span, stream: None, overdue: None };
-        self.turn = Some(running);
+        self.turn = Some(RunningTurn { id: id.clone(), begun: Instant::now(), span, stream: None, overdue: None });
         let now = Timestamp::now();
-        let turn = {
-            // Whoever has seen an event reads the status that goes with it: events are appended while the status is locked.
+        let content = json!({"turn_id": id, "prompt": content});
+        let first_seq = self.journal.event(EventType::TurnStarted, Some(&id), &content);
+        let turn = Turn {
+            number,
+            id,
+            state: TurnState::Running,
+            tokens: Tokens::default(),
+            first_seq,
+            last_seq: None,
+            created_at: now,
+            pieces,
+            cancelling: false,
+            overdue: None,
+        };
+        self.journal.change(record::turn(&self.session.id, &turn));
+        for change in also {
+            self.journal.change(change);
+        }
+        {
             let mut status = self.session.locked();
-            let first_seq = self.append(EventType::TurnStarted, &json!({"turn_id": id, "prompt": content}));
-            let turn = Turn {
-                id,
-                state: TurnState::Running,
-                tokens: Tokens::default(),
-                first_seq,
-                last_seq: None,
-                created_at: now,
-            };
             status.stage = Stage::Turn { cancelling: false };
             status.last_active_at = now;
             status.add_turn(turn.clone());
-            turn
-        };
-        self.clock.turn_begins();
-        self.tell(AgentCommand::Prompt { content });
-        turn
+        }
+        self.journal.session_changed();
+        self.journal.then(Then::Send(go));
+        self.clock.prompt_waits();
+        self.journal.answer(reply, Ok(turn));
     }
 
     /// Notes that the agent said something of its own.
     pub(super) fn first_output(&mut self) {
-        self.clock.turn_speaks();
         if let Some(turn) = self.turn.as_mut().filter(|turn| turn.stream.is_none()) {
+            self.clock.turn_speaks();
             turn.stream = Some(info_span!(parent: &turn.span, "turn.stream", turn.id = %turn.id));
             self.metrics.turn_first_output(&self.session.identity.template, turn.begun.elapsed());
         }
     }
 
-    pub(super) fn cancel_turn(&mut self) {
-        let already = {
+    /// Asks the agent to end its turn: the user wants it (`by` is `user`), or a deadline (`timeout`).
+    pub(super) fn cancel_turn(&mut self, by: &str) {
+        let overdue = self.turn.as_ref().and_then(|turn| turn.overdue.as_ref()).map(|(_, why)| why.clone());
+        let changed = {
             let mut status = self.session.locked();
-            std::mem::replace(&mut status.stage, Stage::Turn { cancelling: true }) == Stage::Turn { cancelling: true }
+            let already = std::mem::replace(&mut status.stage, Stage::Turn { cancelling: true });
+            status.running_mut().filter(|_| already != Stage::Turn { cancelling: true }).map(|turn| {
+                turn.cancelling = true;
+                turn.overdue = overdue;
+                record::turn(&self.session.id, turn)
+            })
         };
         // A second cancel neither asks again nor gives the agent more time.
-        if !already {
-            self.tell(AgentCommand::Cancel);
+        if let Some(changed) = changed {
+            self.journal.change(changed);
+            self.journal.then(Then::Tell(AgentCommand::Cancel));
             self.clock.turn_is_cancelled();
-            self.resolve_all("user");
+            self.resolve_all(by);
         }
     }
 
@@ -89,27 +184,31 @@ impl Driver {
         self.resolve_all("policy");
         let Some(RunningTurn { id, begun, span, overdue, stream: _ends_here }) = self.turn.take() else { return };
         let outcome = overdue.map_or(outcome, Err);
-        {
+        let tokens = self.session.with_status(|status| status.running().map(|turn| turn.tokens)).unwrap_or_default();
+        let (kind, content) = match &outcome {
+            Ok(reason) => (EventType::TurnEnded, json!({"stop_reason": reason, "usage": translate::tokens(tokens)})),
+            Err((code, detail)) => (EventType::TurnFailed, translate::problem(*code, detail)),
+        };
+        let last_seq = self.journal.event(kind, Some(&id), &content);
+        let changed = {
             let mut status = self.session.locked();
-            let tokens = status.running().map(|turn| turn.tokens).unwrap_or_default();
-            let (kind, content) = match &outcome {
-                Ok(reason) => {
-                    (EventType::TurnEnded, json!({"stop_reason": reason, "usage": translate::tokens(tokens)}))
-                }
-                Err((code, detail)) => (EventType::TurnFailed, translate::problem(*code, detail)),
-            };
-            let last_seq = self.session.log.append(kind, Some(&id), &content);
             status.stage = Stage::Ready;
             status.last_active_at = Timestamp::now();
-            if let Some(turn) = status.running_mut() {
+            let changed = status.running_mut().map(|turn| {
                 turn.last_seq = Some(last_seq);
                 turn.state = match &outcome {
                     Ok(stop_reason) => TurnState::Ended(stop_reason.clone()),
                     Err((code, detail)) => TurnState::Failed(*code, detail.clone()),
                 };
-            }
+                record::turn(&self.session.id, turn)
+            });
+            self.clock.turn_is_over(&status);
+            changed
+        };
+        if let Some(changed) = changed {
+            self.journal.change(changed);
         }
-        self.clock.turn_is_over();
+        self.journal.session_changed();
         let counted = outcome
             .as_ref()
             .map_or_else(|(code, _)| TurnOutcome::Failed(*code), |reason| TurnOutcome::from_stop_reason(reason));
@@ -117,71 +216,22 @@ impl Driver {
         self.metrics.turn_ended(&self.session.identity.template, counted, begun.elapsed());
     }
 
-    /// The agent asks to be allowed something.
-    pub(super) fn ask(&mut self, request: u64, tool_call: Value, options: Vec<PermissionOption>) {
-        self.first_output();
-        let cancelling = self.session.with_status(|status| status.stage == Stage::Turn { cancelling: true });
-        let turn = self.turn.as_ref().map(|turn| turn.id.clone()).filter(|_| !cancelling);
-        let Some(turn) = turn else {
-            // Nobody's turn, or one that was asked to end: nobody can be asked.
-            self.tell(AgentCommand::AnswerPermission { request, option_id: None });
-            return;
-        };
-        let id = PermissionId::random();
-        let content = json!({"permission_id": id, "tool_call": tool_call, "options": translate::options(&options)});
-        let now = Timestamp::now();
-        let patience = self.clock.permission_patience();
-        let permission = Permission {
-            turn,
-            request,
-            tool_call,
-            options,
-            requested_at: now,
-            expires_at: now.checked_add(patience).unwrap_or(Timestamp::MAX),
-        };
-        self.session.locked().permissions.insert(id.clone(), permission);
-        self.clock.permission_opens(id);
-        self.append(EventType::PermissionRequested, &content);
-    }
-
-    /// Answers one open permission.
-    pub(super) fn resolve(&mut self, id: &PermissionId, option_id: Option<String>, by: &str) {
-        if let Some(permission) = self.settle(id, option_id.as_deref(), by) {
-            self.tell(AgentCommand::AnswerPermission { request: permission.request, option_id });
-        }
-    }
-
-    /// A permission has its answer: status, clock and log know.
-    fn settle(&mut self, id: &PermissionId, option_id: Option<&str>, by: &str) -> Option<Permission> {
-        let removed = {
-            let mut status = self.session.locked();
-            status.last_active_at = Timestamp::now();
-            status.take_permission(id)
-        };
-        let permission = removed?;
-        self.clock.permission_closes(id);
-        let outcome = if option_id.is_some() { "selected" } else { "cancelled" };
-        let content = json!({"permission_id": id, "outcome": outcome, "option_id": option_id, "by": by});
-        self.append(EventType::PermissionResolved, &content);
-        Some(permission)
-    }
-
-    /// All that are open are cancelled: the agent's protocol has told it so, with the cancel or with the turn's end.
-    fn resolve_all(&mut self, by: &str) {
-        let open: Vec<_> = self.session.with_status(|status| status.permissions.keys().cloned().collect());
-        for id in open {
-            let _known_to_the_agent = self.settle(&id, None, by);
-        }
-    }
-
     /// A deadline passed.
     pub(super) fn on_time(&mut self) -> Option<End> {
-        match self.clock.due()? {
+        let due = self.clock.due()?;
+        // While the store can't keep up the agent isn't heard, and isn't told: it may have done all that was asked.
+        let cut_off = !self.journal.has_room() || self.journal.keeps_from_agent();
+        if cut_off && matches!(due, Due::FirstOutput | Due::Turn | Due::Kill) {
+            self.clock.postpone();
+            return None;
+        }
+        match due {
             Due::Permission(id) => {
-                let denial = self.session.with_status(|status| status.permissions.get(&id).and_then(denial));
-                self.resolve(&id, denial, "timeout");
+                self.time_out(&id);
                 None
             }
+            // Its task doesn't even take the prompt.
+            Due::FirstOutput if self.planned.is_some() => Some(End::stuck()),
             Due::FirstOutput => self.overdue("the agent said nothing in time"),
             Due::Turn => self.overdue("the turn took too long"),
             // The turn ends as what it was asked to end for: overdue, or cancelled.
@@ -203,14 +253,7 @@ impl Driver {
         if let Some(turn) = self.turn.as_mut() {
             turn.overdue = Some((Code::AgentTimeout, why.to_owned()));
         }
-        self.cancel_turn();
+        self.cancel_turn("timeout");
         None
     }
-}
-
-/// The gentlest "no" among the options.
-fn denial(permission: &Permission) -> Option<String> {
-    ["reject_once", "reject_always"].iter().find_map(|kind| {
-        permission.options.iter().find(|option| option.kind == *kind).map(|option| option.option_id.clone())
-    })
 }

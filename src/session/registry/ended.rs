@@ -1,6 +1,6 @@
 //! Sessions that are over and can still be read: which of them must go. The registry owns it and does what it says.
 //!
-//! Their logs are memory that no limit on open sessions counts, so they are bounded by time, and by number and bytes, per user and in all.
+//! They take room on the disk that no limit on open sessions counts, so they are bounded by time, and by number and bytes, per user and in all.
 //! Past a user's bounds the user's oldest goes, past those of all the oldest of whoever holds the most: nobody who ends many or
 //! large sessions takes away what others may read.
 
@@ -35,6 +35,11 @@ impl Load {
         self.bytes += bytes;
     }
 
+    fn remove(&mut self, bytes: usize) {
+        self.sessions -= 1;
+        self.bytes -= bytes;
+    }
+
     const fn exceeds(self, bound: Self) -> bool {
         self.sessions > bound.sessions || self.bytes > bound.bytes
     }
@@ -52,43 +57,66 @@ pub(super) struct Ended {
 
 /// All of them, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(Vec<Ended>);
+pub(super) struct Shelf {
+    ended: Vec<Ended>,
+    users: HashMap<UserId, Load>,
+    all: Load,
+    /// Something was put since the bounds were looked at.
+    grown: bool,
+}
 
 impl Shelf {
     pub(super) fn put(&mut self, ended: Ended) {
-        self.0.push(ended);
+        self.users.entry(ended.user.clone()).or_default().add(ended.bytes);
+        self.all.add(ended.bytes);
+        // What a former server left comes in any order.
+        let place = self.ended.partition_point(|other| other.when <= ended.when);
+        self.ended.insert(place, ended);
+        self.grown = true;
     }
 
     /// Takes out what must go.
     pub(super) fn clear_out(&mut self, bounds: &Bounds, now: Instant) -> Vec<Ended> {
         let old = |ended: &Ended| now.saturating_duration_since(ended.when) >= bounds.time;
-        let old = self.0.iter().take_while(|ended| old(ended)).count();
-        let mut gone: Vec<_> = self.0.drain(..old).collect();
-        while let Some(place) = self.surplus(bounds) {
-            gone.push(self.0.remove(place));
+        let old = self.ended.iter().take_while(|ended| old(ended)).count();
+        let mut gone: Vec<_> = self.ended.drain(..old).collect();
+        gone.iter().for_each(|ended| self.forget(ended));
+        while self.grown {
+            match self.surplus(bounds) {
+                Some(place) => {
+                    let ended = self.ended.remove(place);
+                    self.forget(&ended);
+                    gone.push(ended);
+                }
+                None => self.grown = false,
+            }
         }
         gone
     }
 
+    fn forget(&mut self, ended: &Ended) {
+        self.all.remove(ended.bytes);
+        if let Some(load) = self.users.get_mut(&ended.user) {
+            load.remove(ended.bytes);
+            if load.sessions == 0 {
+                self.users.remove(&ended.user);
+            }
+        }
+    }
+
     /// Where the next one is that goes, if any must.
     fn surplus(&self, bounds: &Bounds) -> Option<usize> {
-        let mut users: HashMap<&UserId, Load> = HashMap::new();
-        let mut all = Load::default();
-        for ended in &self.0 {
-            users.entry(&ended.user).or_default().add(ended.bytes);
-            all.add(ended.bytes);
-        }
         let over = |load: &Load| load.sessions > 1 && load.exceeds(bounds.user);
-        let too_much = users.iter().find(|(_, load)| over(load));
+        let too_much = self.users.iter().find(|(_, load)| over(load));
         let holder = too_much.or_else(|| {
-            let most = |(_, load): &(&&UserId, &Load)| match all.bytes > bounds.all.bytes {
+            let most = |(_, load): &(&UserId, &Load)| match self.all.bytes > bounds.all.bytes {
                 true => (load.bytes, load.sessions),
                 false => (load.sessions, load.bytes),
             };
-            all.exceeds(bounds.all).then(|| users.iter().max_by_key(most)).flatten()
+            self.all.exceeds(bounds.all).then(|| self.users.iter().max_by_key(most)).flatten()
         });
         let (holder, _) = holder?;
-        self.0.iter().position(|ended| ended.user == **holder)
+        self.ended.iter().position(|ended| ended.user == *holder)
     }
 }
 
@@ -112,7 +140,9 @@ mod tests {
             id: SessionId::from_client(&place.to_string()),
             bytes: *bytes,
         };
-        Shelf(sessions.iter().enumerate().map(session).collect())
+        let mut shelf = Shelf::default();
+        sessions.iter().enumerate().map(session).for_each(|ended| shelf.put(ended));
+        shelf
     }
 
     /// The places of those that go.
@@ -156,10 +186,10 @@ mod tests {
             let now = Instant::now();
             let mut shelf = shelf(&sessions.iter().map(|(user, bytes)| (names[*user], *bytes)).collect::<Vec<_>>(), now);
             shelf.clear_out(&BOUNDS, now);
-            prop_assert!(shelf.0.len() <= BOUNDS.all.sessions);
-            prop_assert!(shelf.0.iter().map(|ended| ended.bytes).sum::<usize>() <= BOUNDS.all.bytes);
+            prop_assert!(shelf.ended.len() <= BOUNDS.all.sessions);
+            prop_assert!(shelf.ended.iter().map(|ended| ended.bytes).sum::<usize>() <= BOUNDS.all.bytes);
             for name in names {
-                let own: Vec<_> = shelf.0.iter().filter(|ended| ended.user.as_str() == name).collect();
+                let own: Vec<_> = shelf.ended.iter().filter(|ended| ended.user.as_str() == name).collect();
                 let bytes = own.iter().map(|ended| ended.bytes).sum::<usize>();
                 prop_assert!(own.len() <= 1 || own.len() <= BOUNDS.user.sessions && bytes <= BOUNDS.user.bytes);
             }

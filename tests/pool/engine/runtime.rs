@@ -82,7 +82,7 @@ impl Runtime for FakeRuntime {
         RuntimeKind::Docker
     }
 
-    fn workspace_inside(&self, _spec: &SandboxSpec) -> String {
+    fn workspace_inside(&self, _box_dir: &std::path::Path) -> String {
         "/sandbox/workspace".to_owned()
     }
 
@@ -121,6 +121,15 @@ impl Runtime for FakeRuntime {
             }
         };
         self.ask(Call::Start, "start", start, over).await
+    }
+
+    async fn init_of(&self, container: &ContainerId) -> Result<Option<i32>, RuntimeError> {
+        let id = container.0.clone();
+        let look = move |engine: &Arc<Engine>| {
+            let runs = engine.state().ours(&id, "inspect").is_some_and(|found| found.state == BoxState::Running);
+            Ok(runs.then(|| i32::try_from(std::process::id()).expect("process ids fit")))
+        };
+        self.ask(Call::Inspect, "inspect", look, |_| {}).await
     }
 
     async fn remove(&self, container: &ContainerId) -> Result<(), RuntimeError> {

@@ -17,6 +17,8 @@ pub enum Call {
     Create,
     /// The engine: start it.
     Start,
+    /// The engine: look at it.
+    Inspect,
     /// The supervisor: call the server.
     Link,
     /// The agent: `initialize`.

@@ -41,7 +41,7 @@ pub enum Death {
 const HELLO: Hello = Hello { version: VERSION, relay_port: 41_000, agent_pid: 7, input_received: 0, oldest_output: 1 };
 
 /// How often and how far apart it tries to call again.
-const REDIALS: usize = 20;
+const REDIALS: usize = 400;
 const REDIAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// One container's life after `start`.
@@ -133,7 +133,14 @@ impl Supervisor {
         let hello = Hello { input_received: self.input, oldest_output: self.said + 1, ..HELLO };
         for _ in 0..REDIALS {
             // The old connection goes first: a second one beside it is turned away, and so is one that comes before its end was seen.
-            let Some(connection) = dial(socket, hello).await else { return false };
+            let Some(connection) = dial(socket, hello).await else {
+                // The next run of the server may listen soon.
+                if !socket.parent().is_some_and(Path::exists) {
+                    return false;
+                }
+                sleep(REDIAL_PAUSE).await;
+                continue;
+            };
             self.connection = connection;
             let welcomed = async {
                 loop {

@@ -13,7 +13,7 @@ async fn ask(fake: &mut Fake, id: Value) {
 }
 
 async fn requested(agent: &mut Agent) -> u64 {
-    let AgentEvent::PermissionRequested { request, tool_call, options } = agent.event().await else {
+    let AgentEvent::PermissionRequested { request, tool_call, options, .. } = agent.event().await else {
         panic!("a permission is asked for")
     };
     assert_eq!(tool_call["tool_call_id"], "t");

@@ -1,12 +1,14 @@
 //! Conversations recorded with Gemini CLI 0.61: our side must say the same again, and make these events of its side.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::agent::{
     Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol,
     acp::Acp,
-    fake::{Fake, fake, plan},
+    fake::{self, Fake, fake, plan},
 };
 
 const BOOT: &str = include_str!("../../../../tests/fixtures/acp/gemini-boot.jsonl");
@@ -21,16 +23,40 @@ fn lines(scene: &str) -> impl Iterator<Item = Value> {
     scene.lines().map(|line| serde_json::from_str(line).expect("a fixture is JSON"))
 }
 
+/// The ids of our requests: the recorded one and the one of now. How we count is our own business.
+#[derive(Default)]
+struct Ids(BTreeMap<u64, Value>);
+
+impl Ids {
+    /// A message of ours as it was recorded.
+    fn recorded(&mut self, mut said: Value, wanted: &Value) -> Value {
+        if let (true, Some(recorded)) = (said["method"].is_string(), wanted["id"].as_u64()) {
+            self.0.insert(recorded, std::mem::replace(&mut said["id"], recorded.into()));
+        }
+        said
+    }
+
+    /// A message of the agent as it has to be now.
+    fn now(&self, recorded: &Value) -> Value {
+        let mut message = recorded.clone();
+        if let (true, Some(id)) = (message["method"].is_null(), message["id"].as_u64()) {
+            message["id"] = self.0[&id].clone();
+        }
+        message
+    }
+}
+
 /// Plays the agent's side of the handshake; ours must be the same but for who we are.
 async fn boot() -> (Fake, Agent) {
     let (mut fake, pipes) = fake();
     let shake = async {
+        let mut ids = Ids::default();
         for mut line in lines(BOOT) {
             if line["us"].is_null() {
-                fake.say(&line["agent"]).await;
+                fake.say(&ids.now(&line["agent"])).await;
                 continue;
             }
-            let mut said = fake.message().await;
+            let mut said = ids.recorded(fake.message().await, &line["us"]);
             said["params"].as_object_mut().expect("fields").remove("clientInfo");
             assert_eq!(said, line["us"].take());
         }
@@ -44,12 +70,13 @@ async fn boot() -> (Fake, Agent) {
 async fn play(scene: &str) -> Vec<String> {
     let (mut fake, mut agent) = boot().await;
     let mut events = Vec::new();
+    let mut ids = Ids::default();
     let mut permission = 0;
     let mut settings = Vec::new();
     for line in lines(scene) {
         let message = &line["us"];
         if message.is_null() {
-            fake.say(&line["agent"]).await;
+            fake.say(&ids.now(&line["agent"])).await;
             if line["agent"]["method"] == "session/request_permission" {
                 while permission == 0 {
                     let event = agent.event().await;
@@ -65,9 +92,7 @@ async fn play(scene: &str) -> Vec<String> {
         let params = &message["params"];
         let (reply, answer) = oneshot::channel();
         let command = match message["method"].as_str() {
-            Some("session/prompt") => {
-                AgentCommand::Prompt { content: params["prompt"].as_array().expect("blocks").clone() }
-            }
+            Some("session/prompt") => fake::prompt(1, params["prompt"].as_array().expect("blocks").clone()),
             Some("session/cancel") => AgentCommand::Cancel,
             Some("session/set_mode") => AgentCommand::SetMode { mode: text(&params["modeId"]), reply },
             Some("session/set_model") => AgentCommand::SetModel { model: text(&params["modelId"]), reply },
@@ -80,7 +105,7 @@ async fn play(scene: &str) -> Vec<String> {
             settings.push(answer);
         }
         agent.commands.send(command).await.expect("the task lives");
-        assert_eq!(&fake.message().await, message);
+        assert_eq!(&ids.recorded(fake.message().await, message), message);
     }
     for setting in settings {
         events.push(setting.await.expect("a reply").map_or_else(|error| error.to_string(), |()| "set".to_owned()));

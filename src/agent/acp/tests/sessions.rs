@@ -1,12 +1,12 @@
 //! New sessions, modes, models.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{answer, booted, chunk, end_turn, prompt, text, update};
-use crate::agent::{AgentCommand, AgentError, AgentEvent};
+use crate::agent::{AgentCommand, AgentError, AgentEvent, fake};
 
-type Answer = oneshot::Receiver<Result<(), AgentError>>;
+type Answer = oneshot::Receiver<Result<Value, AgentError>>;
 
 fn open() -> (AgentCommand, Answer) {
     let (reply, answer) = oneshot::channel();
@@ -19,10 +19,11 @@ async fn a_new_session_is_used_and_the_former_is_not_heard_again() {
     let (command, opened) = open();
     agent.commands.send(command).await.expect("the task lives");
     // Sent at once, but for the new session.
-    agent.commands.send(AgentCommand::Prompt { content: vec![text("hello")] }).await.expect("the task lives");
+    agent.commands.send(fake::prompt(1, vec![text("hello")])).await.expect("the task lives");
     let params = answer(&mut fake, "session/new", json!({"sessionId": "two"})).await;
     assert_eq!(params["cwd"], "/sandbox/moved");
-    opened.await.expect("a reply").expect("opens");
+    let memory = opened.await.expect("a reply").expect("opens");
+    assert_eq!(memory, json!({"session": "two", "former": ["one"]}));
     let call = fake.message().await;
     assert_eq!(call["params"]["sessionId"], "two");
     fake.say(&chunk("from the former")).await;

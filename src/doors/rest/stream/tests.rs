@@ -1,7 +1,6 @@
 //! Streams against a log played by a channel.
 
 use bytes::Bytes;
-use futures_util::poll;
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -18,9 +17,13 @@ struct Stage {
 }
 
 fn stage(scope: Scope) -> Stage {
+    stopped_by(scope, Stop::default())
+}
+
+fn stopped_by(scope: Scope, stop: Stop) -> Stage {
     let (log, events) = mpsc::channel(100_000);
     let (mut writer, client) = frames(SECOND * 20);
-    let pump = Pump { scope, keep_alive: SECOND * 15 };
+    let pump = Pump { scope, stop, keep_alive: SECOND * 15 };
     let events = stream::unfold(events, |mut events| async { events.recv().await.map(|event| (event, events)) });
     let pump = tokio::spawn(async move { pump.run(events, &mut writer).await });
     Stage { log, client, pump }
@@ -62,13 +65,13 @@ fn ids(text: &str) -> Vec<&str> {
 
 #[tokio::test]
 async fn the_first_bytes_come_before_the_first_event() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     assert_eq!(stage.taken().await, OPENED);
 }
 
 #[tokio::test]
 async fn an_event_is_its_number_its_type_and_one_line_of_json() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     stage.taken().await;
     let sent = event(7, EventType::MessageDelta, Some("turn_1"));
     stage.append(Arc::clone(&sent));
@@ -80,7 +83,7 @@ async fn an_event_is_its_number_its_type_and_one_line_of_json() {
 
 #[tokio::test]
 async fn a_session_stream_ends_with_the_session() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     for (seq, kind) in [(1, EventType::SessionReady), (2, EventType::TurnEnded), (3, EventType::SessionEnded)] {
         stage.append(event(seq, kind, None));
     }
@@ -110,7 +113,7 @@ async fn a_turn_stream_ends_with_its_session_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_stream_sends_a_comment_every_keep_alive() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     stage.taken().await;
     for _ in 0..3 {
         let start = Instant::now();
@@ -134,7 +137,7 @@ async fn events_that_are_not_sent_do_not_put_off_the_comment() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_is_cut_and_little_was_kept_for_it() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     for seq in 0..20_000 {
         stage.append(event(seq, EventType::MessageDelta, None));
     }
@@ -148,7 +151,7 @@ async fn a_client_that_takes_nothing_is_cut_and_little_was_kept_for_it() {
 async fn a_large_event_is_sent_as_it_lies_in_the_log() {
     let (small, shared, last) =
         (event(1, EventType::ToolStarted, None), large(2), event(3, EventType::SessionEnded, None));
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     for event in [&small, &shared, &last] {
         stage.append(Arc::clone(event));
     }
@@ -171,7 +174,7 @@ async fn a_client_that_was_cut_leaves_nothing_in_its_queue() {
     // More than the queue takes, and less: that isn't left to lie there either.
     let (much, little) = (vec![large(1), large(2)], vec![event(1, EventType::SessionEnded, None)]);
     for events in [much, little] {
-        let mut stage = stage(Scope::Session(None));
+        let mut stage = stage(Scope::Session);
         events.iter().for_each(|event| stage.append(Arc::clone(event)));
         assert_eq!((&mut stage.pump).await.ok(), Some(End::ClientStalled));
         assert!(events.iter().all(|event| event.json.is_unique()), "the queue holds an event");
@@ -181,7 +184,7 @@ async fn a_client_that_was_cut_leaves_nothing_in_its_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_a_large_event_slowly_is_not_cut() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     stage.append(large(1));
     stage.append(event(2, EventType::SessionEnded, None));
     let mut bytes = 0;
@@ -195,7 +198,7 @@ async fn a_client_that_takes_a_large_event_slowly_is_not_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_something_now_and_then_gets_all() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     for seq in 1..=10_000 {
         stage.append(event(seq, EventType::MessageDelta, None));
     }
@@ -210,27 +213,53 @@ async fn a_client_that_takes_something_now_and_then_gets_all() {
 
 #[tokio::test]
 async fn a_client_that_leaves_ends_the_task() {
-    let stage = stage(Scope::Session(None));
+    let stage = stage(Scope::Session);
     drop(stage.client);
     assert_eq!(stage.pump.await.ok(), Some(End::ClientLeft));
 }
 
 #[tokio::test]
-async fn a_stopping_server_ends_session_streams_and_lets_turns_finish() {
+async fn a_stopping_server_ends_every_stream_after_what_is_there_and_asks_clients_to_come_back() {
+    for scope in [Scope::Session, Scope::Turn(TurnId::from_client("turn_1"))] {
+        let stopping = CancellationToken::new();
+        let mut stage = stopped_by(scope, Stop(Some(stopping.clone())));
+        for seq in 1..=1_000 {
+            stage.append(event(seq, EventType::MessageDelta, Some("turn_1")));
+        }
+        stopping.cancel();
+        let text = stage.rest().await;
+        assert_eq!(ids(&text).len(), 1_000);
+        assert!(text.ends_with("\n\nretry: 1000\n\n"), "{text}");
+        assert_eq!(stage.pump.await.ok(), Some(End::Stopping));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_talks_on_does_not_hold_up_a_stopping_server() {
     let stopping = CancellationToken::new();
-    let session = stage(Scope::Session(Some(stopping.clone())));
-    let mut turn = stage(Scope::Turn(TurnId::from_client("turn_1")));
+    let stop = Stop(Some(stopping.clone()));
+    let (mut writer, mut client) = frames(SECOND * 20);
+    // Always something to send, each a little later than the one before.
+    let endless = stream::unfold(1, |seq| async move {
+        tokio::time::advance(SECOND / 1000).await;
+        Some((Ok(event(seq, EventType::MessageDelta, None)), seq + 1))
+    });
+    let pump = Pump { scope: Scope::Session, stop, keep_alive: SECOND * 15 };
+    let pump = tokio::spawn(async move { pump.run(Box::pin(endless), &mut writer).await });
     stopping.cancel();
-    assert_eq!(session.pump.await.ok(), Some(End::Stopping));
-    assert!(poll!(&mut turn.pump).is_pending());
-    turn.append(event(1, EventType::TurnEnded, Some("turn_1")));
-    assert_eq!(ids(&turn.rest().await), ["1"]);
-    assert_eq!(turn.pump.await.ok(), Some(End::Complete));
+    let start = Instant::now();
+    let mut last = Bytes::new();
+    while let Some(frame) = client.next().await {
+        last = frame;
+    }
+    assert!(last.ends_with(COME_BACK.as_bytes()));
+    assert!(start.elapsed() < LAST_WORDS * 2, "{:?}", start.elapsed());
+    assert_eq!(pump.await.ok(), Some(End::Stopping));
 }
 
 #[tokio::test]
 async fn a_log_that_fails_ends_the_stream_with_the_code_as_a_comment() {
-    let mut stage = stage(Scope::Session(None));
+    let mut stage = stage(Scope::Session);
     let problem = Problem::new(crate::problem::Code::EventCursorExpired, "x");
     assert!(stage.log.try_send(Err(problem)).is_ok());
     assert!(stage.rest().await.ends_with(": EVENT_CURSOR_EXPIRED\n\n"));

@@ -1,0 +1,118 @@
+//! Takes up what a former server left: sessions that live go on in their sandboxes, those that are over can be read.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use super::Service;
+use crate::{
+    agent::{ResumePlan, RunningTurn},
+    gateway::{Binding, USAGE_CAPACITY},
+    pool::PendingAdoption,
+    session::{
+        SessionHandle,
+        recover::{Alive, Found, TakenUp, find},
+    },
+    store::StoredSession,
+};
+
+/// What a user reads whose sandbox can't be taken up.
+const LOST: &str = "the server was restarted and the session's sandbox could not be taken up again";
+
+/// A session that a former server left, and its sandbox, if there still is one.
+#[derive(Debug)]
+pub struct Left {
+    /// What the store has of it.
+    pub stored: StoredSession,
+    /// Its sandbox. None: it is gone, or the session is over.
+    pub sandbox: Option<PendingAdoption>,
+}
+
+impl Service {
+    /// Puts back all sessions that were left. When this returns each can be found; those that live go on as soon as their sandboxes are
+    /// taken up, and end truthfully if they can't be.
+    pub async fn recover(&self, left: Vec<Left>) {
+        for Left { stored, sandbox } in left {
+            match find(&stored, &self.store, self.settings.log_bytes, &self.around) {
+                Ok(Found::Over) => {}
+                Ok(Found::Alive(alive)) => self.take_up(*alive, sandbox).await,
+                // The sandbox is dropped, and so ended; its workspace goes home.
+                Err(error) => {
+                    error!(session.id = %stored.row.session, %error, "a stored session can't be taken up");
+                }
+            }
+        }
+    }
+
+    /// Nothing is left of its sandbox. A store that doesn't work must not hold up the start.
+    fn lost(&self, alive: Alive) {
+        let around = self.around.clone();
+        self.around.tracker.spawn(async move { alive.end(LOST, &around).await });
+    }
+
+    async fn take_up(&self, alive: Alive, sandbox: Option<PendingAdoption>) {
+        let Some(mut sandbox) = sandbox else { return self.lost(alive) };
+        let session = Arc::clone(&alive.session);
+        let identity = &session.identity;
+        let gone = match self.workspaces.hold(&identity.user, &identity.workspace) {
+            Ok(mut hold) => {
+                if !identity.named {
+                    hold.forget_if_empty();
+                }
+                hold.is_in(sandbox.slot());
+                let (gone_sender, gone) = oneshot::channel();
+                sandbox.when_gone(super::settle::go_home(Arc::new(hold), gone_sender));
+                gone
+            }
+            Err(error) => {
+                warn!(session.id = %session.id, %error, "a session's workspace can't be held");
+                return self.lost(alive);
+            }
+        };
+        if identity.default {
+            self.remember_default(&identity.user, &session.id).await;
+        }
+        let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        // A key of the user's own was never written down.
+        let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
+        let key = self.model_key.clone().filter(|_| !key_missing);
+        let binding = Binding { user, session: session.id.clone(), key, key_missing, usage: usage_sender };
+        sandbox.bind(binding.clone());
+        let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
+        let turn = alive.running_turn().await;
+        let mark = alive.mark;
+        let taking_up = async move {
+            let (agent, early, lease) = adopt(sandbox, &session, mark, turn).await.map_err(|error| {
+                warn!(session.id = %session.id, error = %error, "a session's sandbox could not be taken up");
+                LOST.to_owned()
+            })?;
+            drop(early);
+            Ok(TakenUp { agent, lease, gone, binding, usage })
+        };
+        alive.go_on(taking_up, self.times(), permit, &self.around);
+    }
+}
+
+async fn adopt(
+    sandbox: PendingAdoption,
+    session: &SessionHandle,
+    mark: crate::agent::Mark,
+    turn: Option<RunningTurn>,
+) -> Result<
+    (crate::agent::Agent, crate::agent::EarlyEvents, crate::pool::Lease),
+    Box<dyn std::error::Error + Send + Sync>,
+> {
+    let pool = sandbox.pool();
+    let adopted = sandbox.adopt().await?;
+    let plan = ResumePlan {
+        memory: session.identity.memory.clone(),
+        mark,
+        input_received: adopted.input_received(),
+        turn,
+        answer_deadline: adopted.answer_deadline(),
+    };
+    let mut lease = pool.adopt(adopted.resume(plan)?).await?;
+    let (agent, early) = lease.take_agent().ok_or("a sandbox was taken up without its agent")?;
+    Ok((agent, early, lease))
+}
