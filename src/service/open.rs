@@ -31,6 +31,7 @@ use crate::{
     session::{
         self, Command, Opened, SessionHandle, Settings,
         permission::within,
+        policy,
         status::{ColdReason, Identity, LeaseTimes, Preferences},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
@@ -210,8 +211,9 @@ impl Service {
             return Err(Problem::not_found());
         }
         let (reply, done) = oneshot::channel();
-        session.send(Command::Close { reply }).await.map_err(|_| Problem::not_found())?;
-        done.await.map_err(Problem::internal)
+        let left = || if session.is_over() { Problem::not_found() } else { policy::Refusal::HandedOver.into() };
+        session.send(Command::Close { reply }).await.map_err(|_| left())?;
+        done.await.map_err(|_| left())
     }
 
     pub(super) fn pool(&self, asked: Option<&TemplateName>) -> Result<Arc<Pool>, Problem> {

@@ -170,7 +170,7 @@ async fn a_renewal_in_the_moment_of_the_end_is_honoured_or_comes_too_late_and_ne
                     .clone();
                 let session = alice.open(limit).await;
                 let opened = Instant::now();
-                sleep_until(opened + Duration::from_millis(980 + chance.below(30))).await;
+                sleep_until(opened + Duration::from_millis(965 + chance.below(30))).await;
                 let reply = alice.patch(&path(&session), &longer).await;
                 sleep_until(opened + Duration::from_millis(2_500)).await;
                 let now = alice.get_json(&path(&session)).await;

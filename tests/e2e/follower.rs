@@ -142,10 +142,11 @@ pub fn lines(events: &[Event], beginning: &str) -> Vec<String> {
     lines.filter(|line| line.starts_with(beginning)).collect()
 }
 
-/// Checks that these are all lines `NAME-1` to `NAME-COUNT`, each once and in order.
+/// Checks that these are all lines that begin with the words `NAME-1` to `NAME-COUNT`, each once and in order.
 #[track_caller]
 pub fn assert_counts(events: &[Event], name: &str, count: usize) {
     let lines = lines(events, &format!("{name}-"));
-    let wrong = (1..=count).zip(&lines).find(|(number, line)| format!("{name}-{number}") != **line);
+    let wrong =
+        (1..=count).zip(&lines).find(|(number, line)| line.split(' ').next() != Some(&format!("{name}-{number}")));
     assert_eq!((wrong, lines.len()), (None, count), "lost, repeated or out of order");
 }

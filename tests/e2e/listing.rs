@@ -90,9 +90,7 @@ async fn every_session_is_on_one_page_whatever_comes_and_goes() {
     let again = alice.get_json(&format!("/v1/sessions?limit=50&cursor={cursor}")).await;
     assert_eq!(ids(again["items"].as_array().expect("a list")), ids(rest["items"].as_array().expect("a list")));
 
-    for query in
-        ["limit=0", "limit=many", "state=asleep", "label=odd", "label=:x", "cursor=no-such-place", "cursor=%00"]
-    {
+    for query in ["limit=0", "limit=many", "state=asleep", "label=odd", "cursor=no-such-place", "cursor=%00"] {
         let reply = alice.get(&format!("/v1/sessions?{query}")).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{query}: {}", reply.text());
         reply.problem(400, "INVALID_REQUEST");

@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,7 +30,7 @@ use crate::{
     house::{House, model},
     pools::tell,
     settings::Settings,
-    wait::within,
+    wait::{until, within},
 };
 
 /// Users of the small agent.
@@ -38,6 +38,9 @@ const SMALL: usize = 4;
 
 /// How long to look for the moment that was chosen.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Deadline for users to get something done between two kills.
+const PROGRESS: Duration = Duration::from_secs(60);
 
 /// Deadline for the visitors to finish once nobody kills any more.
 const LEAVE: Duration = Duration::from_secs(120);
@@ -62,10 +65,25 @@ impl Blows {
     }
 }
 
+/// How many turns are over, of the small agents and of the real ones.
+#[derive(Debug, Default)]
+struct Turns {
+    small: Arc<AtomicUsize>,
+    large: Arc<AtomicUsize>,
+}
+
 /// Kills the server at chosen moments.
-async fn kill(house: &mut House, phases: &mut broadcast::Receiver<Phase>, rounds: usize) -> Blows {
+async fn kill(house: &mut House, phases: &mut broadcast::Receiver<Phase>, turns: &Turns, rounds: usize) -> Blows {
     let (mut chance, mut blows) = (Chance::of(1_000), Blows::default());
     while blows.kills() < rounds {
+        // Mostly something gets done in between: who is killed at once each time has nothing that could be lost. The real agents take
+        // longer than most servers live here; they get their turn, too.
+        let of_whom = if chance.below(3) == 0 { &turns.large } else { &turns.small };
+        let done = of_whom.load(Ordering::Relaxed);
+        if chance.below(4) > 0 {
+            let ended = async || (of_whom.load(Ordering::Relaxed) > done).then_some(());
+            until("turns end between two kills", PROGRESS, ended).await;
+        }
         let wanted = Phase::ALL[usize::try_from(chance.below(Phase::ALL.len() as u64)).expect("small")];
         *phases = phases.resubscribe();
         let moment = async {
@@ -111,13 +129,15 @@ async fn rounds(kills: usize, large: usize) {
     house.rewrite(settings);
 
     let (stop, (phases, mut seen)) = (Arc::<AtomicBool>::default(), broadcast::channel(PHASES));
+    let turns = Turns::default();
     let guests = (0..SMALL + large).map(|number| {
-        let template = if number < SMALL { "counting" } else { "gemini" };
-        let guest = Guest { client: house.user(number), number, template, phases: phases.clone() };
+        let (template, turns) = if number < SMALL { ("counting", &turns.small) } else { ("gemini", &turns.large) };
+        let guest =
+            Guest { client: house.user(number), number, template, phases: phases.clone(), turns: Arc::clone(turns) };
         tokio::spawn(visits(guest, Arc::clone(&stop)))
     });
     let guests = guests.collect::<Vec<_>>();
-    let blows = kill(&mut house, &mut seen, kills).await;
+    let blows = kill(&mut house, &mut seen, &turns, kills).await;
     stop.store(true, Ordering::Relaxed);
     let mut all = Vec::new();
     for guest in guests {

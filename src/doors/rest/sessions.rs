@@ -215,7 +215,7 @@ impl Door {
         let Created::Session(id) = &made.created else {
             return Err(Problem::internal("an open's key was answered with something else"));
         };
-        let session = self.service.session(caller, id).await.map_err(|_| idempotency::gone())?;
+        let session = self.service.session(caller, id).await.map_err(idempotency::gone)?;
         let answer = answer_of(session);
         made.answered(&answer);
         Ok(answer)

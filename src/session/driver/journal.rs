@@ -152,7 +152,12 @@ impl Journal {
 
     /// Whether something waits to be durable.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || !self.has_room()
+        !self.waiting.is_empty()
+    }
+
+    /// Whether there is something the agent was to be told and was not yet.
+    pub(super) fn keeps_from_agent(&self) -> bool {
+        self.waiting.iter().any(|(_, then)| matches!(then, Then::Send(_) | Then::Tell(_)))
     }
 
     /// Waits until more is durable.
@@ -266,7 +271,7 @@ mod tests {
             journal.event(EventType::MessageDelta, None, &json!({"text": "x".repeat(10_000)}));
             journal.write();
         }
-        assert!(journal.is_waiting());
+        assert!(!journal.has_room());
         store.release();
         journal.moved().await;
         assert!(journal.has_room());

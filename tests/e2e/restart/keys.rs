@@ -24,8 +24,11 @@ async fn a_session_with_a_key_of_its_own_asks_for_it_after_a_restart_and_goes_on
     let without = alice.open(json!({"template": "shell"})).await;
     assert_eq!((&with_key["needs_credential"], &without["needs_credential"]), (&json!(false), &json!(false)));
     let call = format!("{PORT}; {CALL}");
-    let key_of_last =
-        || model.received().last().map(|one| one.headers["x-goog-api-key"].to_str().expect("ASCII").to_owned());
+    let key_of_last = || {
+        model.received().last().map(|one| {
+            one.headers.get("x-goog-api-key").map_or("no key", |key| key.to_str().expect("ASCII")).to_owned()
+        })
+    };
     alice.ask(&with_key, &call).await;
     assert_eq!(key_of_last().as_deref(), Some(own.key.as_str()));
 
@@ -37,7 +40,7 @@ async fn a_session_with_a_key_of_its_own_asks_for_it_after_a_restart_and_goes_on
     assert_eq!(now(&alice, &without).await["needs_credential"], false);
     let calls = model.received().len();
     let refused = alice.ask(&with_key, &call).await;
-    assert_eq!(model.received().len(), calls, "a call went out with another key: {refused}");
+    assert_eq!(model.received().len(), calls, "a call went out with {:?}: {refused}", key_of_last());
     alice.ask(&without, &call).await;
     assert_eq!(key_of_last().as_deref(), Some(servers), "the other goes on with the server's");
 

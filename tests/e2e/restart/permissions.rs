@@ -105,7 +105,8 @@ async fn a_question_keeps_its_deadline_over_a_crash_and_can_be_cancelled_with_it
 
     restart(&mut house).await;
     let cancel = format!("/v1/sessions/{}/turns/{turn}/cancel", id(&cancelled));
-    assert_eq!(alice.post_text(&cancel, "").await.status, StatusCode::ACCEPTED);
+    let answer = alice.post_text(&cancel, "").await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
     let end = of_cancelled.turn(&turn).await;
     assert_eq!((end.kind.as_str(), &end.content["stop_reason"]), ("turn.ended", &json!("cancelled")), "{end:?}");
     assert_eq!(asked_and_resolved(&of_cancelled), (1, 1));

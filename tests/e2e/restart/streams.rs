@@ -55,12 +55,14 @@ async fn a_turn_streams_on_over_two_crashes_and_nothing_of_it_is_lost_or_repeate
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_agent_says_while_there_is_no_server_waits_for_the_next_one() {
     // More is said than the supervisor keeps: the agent has to wait, too.
-    let mut house = House::start(settings().shell().stock("shell", 2, 2).set("sandbox", "ring_bytes", "65536")).await;
+    let mut house = House::start(settings().shell().stock("shell", 2, 2).set("sandbox", "ring_bytes", "1048576")).await;
     let alice = house.alice();
     let (much, little) =
         (alice.open(json!({"template": "shell"})).await, alice.open(json!({"template": "shell"})).await);
     let (mut much_read, mut little_read) = (Follower::of(&alice, &much), Follower::of(&alice, &little));
-    let flood = start(&alice, &much, "echo ready; sleep 0.5; seq 1 20000 | sed s,^,flood-,").await;
+    let flood =
+        start(&alice, &much, &format!("echo ready; sleep 0.5; seq 1 20000 | sed 's,.*,flood-& {},'", "x".repeat(100)))
+            .await;
     let ending = start(&alice, &little, "echo ready; sleep 0.5; echo last-1").await;
     for follower in [&mut much_read, &mut little_read] {
         follower.up_to("message.delta").await;
@@ -85,8 +87,9 @@ async fn a_gemini_whose_model_call_the_crash_broke_ends_its_turn_and_takes_the_n
     let alice = house.alice();
     let session = alice.open(json!({"template": "gemini"})).await;
     let mut follower = Follower::of(&alice, &session);
-    let turn = start(&alice, &session, "[chunks:150] [delay:20]").await;
+    let turn = start(&alice, &session, "[chunks:300] [delay:20]").await;
     follower.until(|event| event.content["text"].as_str().is_some_and(|said| said.contains("chunk-20 "))).await;
+    house.stocked().await;
     let before = house.engine().running(&house.instance).await;
 
     restart(&mut house).await;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ pub struct Guest {
     pub number: usize,
     pub template: &'static str,
     pub phases: broadcast::Sender<Phase>,
+    /// Turns of all users that are over.
+    pub turns: Arc<AtomicUsize>,
 }
 
 /// One prompt.
@@ -172,6 +174,7 @@ impl Guest {
             };
             let event = visit.follower.until(is_next).await;
             if event.kind != "permission.requested" {
+                self.turns.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             self.answer(visit, &event, chance).await;
