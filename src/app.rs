@@ -28,6 +28,7 @@ use tracing::{info, warn};
 
 pub use engine::{Engine, Proven};
 pub use house::StartError;
+use leftovers::Former;
 use reload::Reload;
 pub use reload::ReloadError;
 
@@ -39,6 +40,7 @@ use crate::{
     ids::UserId,
     limits::Limits,
     pool::{Pools, PoolsParts},
+    sandbox::census::Counts,
     service::{self, Left, Service},
     store::AnyStore,
     telemetry::Metrics,
@@ -102,16 +104,7 @@ impl App {
     /// A sentence with its remedy.
     pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
         config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
-        let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
-        if let Some((user, token)) = extras.dev_token {
-            authenticator = authenticator.with_token(user, &token);
-        }
-        if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
-            return Err(StartError::Setting(format!(
-                "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
-                config.server.address
-            )));
-        }
+        let authenticator = authenticator(&config, extras.dev_token)?;
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
         let limits = Arc::new(Limits::new(&config.limits).map_err(|error| StartError::Setting(error.to_string()))?);
@@ -125,20 +118,8 @@ impl App {
         let store = engine.store(&config)?;
         let stored = store.sessions().await.map_err(StartError::Store)?;
         let recipes = engine::identified(&*engine.runtime, engine.recipes.clone()).await;
-        let mut former = engine.former(&config, &recipes, &stored).await?;
-        if former.count() > 0 && !engine.has_room_to_prove() {
-            info!(
-                "no throw-away sandbox: those of the former run leave no room for it, and prove engine, mounts and link themselves"
-            );
-        } else if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
-            // Who repairs it soon enough still finds them.
-            engine.leave_what_lasts();
-            drop(former);
-            engine.close().await;
-            return Err(error);
-        } else {
-            info!("one throw-away sandbox proved engine, mounts and link");
-        }
+        let former = engine.former(&config, &recipes, &stored).await?;
+        let mut former = prove(&engine, former).await?;
 
         capacity::tell(engine.census.capacity());
         capacity::warn_of_too_little(&config, engine.census.capacity());
@@ -267,18 +248,12 @@ impl App {
         info!(?stop, "stopping: no new work is taken");
         self.service.stop_taking();
         self.background.cancel();
-        if stop == Stop::HandOver {
-            self.engine.leave_what_lasts();
-        }
-        self.pools.close().await;
-        let sessions = async {
-            match stop {
-                Stop::HandOver => self.service.hand_over().await,
-                Stop::Drain => self.service.end_sessions().await,
+        match stop {
+            Stop::HandOver => self.hand_over().await,
+            Stop::Drain => {
+                self.pools.close().await;
+                until_stopped(self.service.end_sessions()).await;
             }
-        };
-        if timeout(STOP_DEADLINE, sessions).await.is_err() {
-            warn!("not all sessions came to a stop in time");
         }
         doors_stop.cancel();
         serving.wait().await;
@@ -287,6 +262,55 @@ impl App {
         info!("stopped");
         Ok(())
     }
+
+    /// Lets go of sessions and stock without ending them. Sessions first: one that is being taken up needs its pool for that.
+    async fn hand_over(&self) {
+        let Counts { leased, ready, .. } = self.engine.census.all();
+        info!(leased, ready, "sandboxes are left to the next run of the server");
+        self.engine.leave_what_lasts();
+        self.pools.halt().await;
+        until_stopped(self.service.hand_over()).await;
+        self.pools.close().await;
+    }
+}
+
+/// The caller goes on when the deadline has passed.
+async fn until_stopped(sessions: impl Future<Output = ()>) {
+    if timeout(STOP_DEADLINE, sessions).await.is_err() {
+        warn!("not all sessions came to a stop in time");
+    }
+}
+
+/// Who may come in.
+fn authenticator(config: &Config, dev_token: Option<(UserId, SecretString)>) -> Result<Authenticator, StartError> {
+    let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
+    if let Some((user, token)) = dev_token {
+        authenticator = authenticator.with_token(user, &token);
+    }
+    if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
+        return Err(StartError::Setting(format!(
+            "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
+            config.server.address
+        )));
+    }
+    Ok(authenticator)
+}
+
+/// Proves engine, mounts and link, unless what is taken up leaves no room for that: then those do, by their supervisors' calls.
+async fn prove(engine: &Engine, former: Former) -> Result<Former, StartError> {
+    if former.count() > 0 && !engine.has_room_to_prove() {
+        info!("no throw-away sandbox: those of the former run leave no room for it");
+        return Ok(former);
+    }
+    if let Err(error) = engine.prove().await.and_then(|proven| proven.judge()) {
+        // Who repairs it soon enough still finds them.
+        engine.leave_what_lasts();
+        drop(former);
+        engine.close().await;
+        return Err(error);
+    }
+    info!("one throw-away sandbox proved engine, mounts and link");
+    Ok(former)
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

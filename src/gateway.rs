@@ -76,6 +76,8 @@ pub struct Binding {
     pub session: SessionId,
     /// The key to put in; none if neither the request nor the server has one (the model API will say so).
     pub key: Option<ModelKey>,
+    /// The session's own key isn't known any more: until it is, nothing is let out.
+    pub key_missing: bool,
     /// Where token counts go.
     pub usage: mpsc::Sender<Usage>,
 }

@@ -102,7 +102,7 @@ impl EventLog {
     #[must_use]
     pub fn restored(stored: &StoredSession, store: AnyStore, max_bytes: usize) -> Arc<Self> {
         let bytes = usize::try_from(stored.bytes).unwrap_or(usize::MAX);
-        let retention = Retention::restored(max_bytes, stored.last_seq, bytes);
+        let retention = Retention::restored(max_bytes, stored.earliest_seq, stored.last_seq, bytes);
         let over = stored.row.ended_at.is_some();
         Self::begin(stored.row.session.clone(), store, stored.last_seq, over, retention)
     }
@@ -240,7 +240,10 @@ impl EventLog {
     fn is_durable(&self, tip: Tip, bytes: usize) {
         let mut head = self.head();
         head.under_way = head.under_way.saturating_sub(bytes);
-        head.tail.fit(tip.last_seq);
+        match tip.closed {
+            true => head.tail.clear(tip.last_seq),
+            false => head.tail.fit(tip.last_seq),
+        }
         drop(head);
         self.tip.send_replace(tip);
     }

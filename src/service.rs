@@ -50,6 +50,8 @@ use crate::{
     workspace::Workspaces,
 };
 
+/// How long a look at a session waits for what is under way to be written down.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long an answer waits for the store before it is refused instead.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -167,9 +169,15 @@ impl Service {
         }
     }
 
-    /// What the caller is about to read must not be taken back by a crash: waits until it is written down.
+    /// What was done for the caller must not be taken back by a crash: waits until it is written down.
     async fn settled(&self, session: &SessionHandle) -> Result<(), Problem> {
         session.log.settled(STORE_PATIENCE).await.map_err(Problem::from)
+    }
+
+    /// What the caller is about to see must not be taken back by a crash: waits a moment until it is written down. While the store fails the
+    /// present is shown all the same: nobody can do anything with a session they can't even look at.
+    async fn look_settled(&self, session: &SessionHandle) {
+        let _shown_all_the_same = session.log.settled(LOOK_PATIENCE).await;
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {

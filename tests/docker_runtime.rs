@@ -158,6 +158,24 @@ async fn a_container_is_listed_in_every_state() {
 }
 
 #[tokio::test]
+async fn the_first_process_of_what_runs_is_found_again_and_of_nothing_else() {
+    let bench = Bench::new();
+    let spec = bench.spec("sleep 60").await;
+    let container = bench.runtime.create(&spec).await.expect("made");
+    let init = async || bench.runtime.init_of(&container).await.expect("asked");
+    assert_eq!(init().await, None);
+    let started = bench.runtime.start(&container).await.expect("started");
+    assert_eq!(init().await, Some(started));
+    docker(&["pause", &container.0]);
+    assert_eq!(init().await, None);
+    docker(&["unpause", &container.0]);
+    docker(&["kill", &container.0]);
+    assert_eq!(init().await, None);
+    bench.runtime.remove(&container).await.expect("removed");
+    assert_eq!(init().await, None);
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_there_is_told_and_leaves_nothing() {
     let bench = Bench::new();
     let error = bench.runtime.resolve_image("greenroom/no-such-image:test").await.expect_err("not there");

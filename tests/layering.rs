@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &str)] = &[
     (
         "service",
         "session identity limits pool workspace log store agent runtime::Runtime \
-         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts",
+         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
     ("session", "pool log agent workspace gateway sandbox store"),
     ("pool", "sandbox runtime agent gateway"),

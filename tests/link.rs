@@ -1,6 +1,9 @@
 //! The real supervisor program as a plain process, small shell agents under it, and the server's end of the link.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+#[path = "link/servers.rs"]
+mod servers;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -183,14 +186,14 @@ async fn what_goes_in_comes_out_and_the_end_of_input_ends_cat() {
     pipes.input.send(Bytes::from_static(b"one\n")).await.unwrap();
     assert_eq!(read_lines(&mut pipes, 1).await, ["one"]);
     let big = Bytes::from(vec![b'x'; 3_000_000]);
-    let AgentPipes { input, output, done_with } = pipes;
+    let AgentPipes { input, input_taken, output, done_with } = pipes;
     let mut rest = big.clone();
     let writer = tokio::spawn(async move {
         while !rest.is_empty() {
             input.send(rest.split_to(rest.len().min(PIECE_MAX))).await.unwrap();
         }
     });
-    let mut pipes = AgentPipes { input: tokio::sync::mpsc::channel(1).0, output, done_with };
+    let mut pipes = AgentPipes { input: tokio::sync::mpsc::channel(1).0, input_taken, output, done_with };
     let (stdout, stderr, exit) = read_all(&mut pipes).await;
     writer.await.unwrap();
     assert_eq!((stdout.len(), stderr.len(), exit), (big.len(), 0, exited(0)));

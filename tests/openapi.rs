@@ -126,7 +126,13 @@ fn a_parameter_that_is_not_in_the_path_may_be_left_out() {
 fn pages_are_promised_no_longer_than_they_are_given() {
     let document = document();
     let get = |path: &str| document["paths"][path]["get"]["parameters"].as_array().cloned().unwrap_or_default();
-    for (path, most) in [("/v1/sessions", service::PAGE_MAX), ("/v1/sessions/{id}/events", log::READ_MAX)] {
+    let pages = [
+        ("/v1/sessions", service::PAGE_MAX),
+        ("/v1/workspaces", service::PAGE_MAX),
+        ("/v1/sessions/{id}/events", log::READ_MAX),
+        ("/v1/sessions/{id}/files/{path}", service::files::FOLDER_PAGE_MAX),
+    ];
+    for (path, most) in pages {
         let limit = get(path).into_iter().find(|parameter| parameter["name"] == "limit").expect("pages have a limit");
         assert_eq!(limit["schema"]["maximum"].as_f64(), Some(most as f64), "{path}");
     }

@@ -24,6 +24,7 @@ async fn who_has_nothing_is_told_so() {
     assert_eq!(json_of(house.get("/v1/sessions?state=ready&label=a:b").await).await["items"], json!([]));
     assert_eq!(json_of(house.get("/v1/pools").await).await, json!({"items": []}));
     assert_eq!(json_of(house.get("/v1/templates").await).await, json!({"items": []}));
+    assert_eq!(json_of(house.get("/v1/workspaces").await).await, json!({"items": [], "next_cursor": null}));
     let me = json_of(house.get("/v1/me").await).await;
     assert_eq!(me["user"], "alice");
     assert_eq!(me["sessions"], json!({"held": 0, "limit": 8}));
@@ -43,6 +44,12 @@ async fn what_is_not_there_is_the_same_answer_everywhere() {
         (Method::GET, "/events", None),
         (Method::GET, "/permissions", None),
         (Method::POST, "/permissions/perm_1", Some(json!({"cancelled": true}))),
+        (Method::GET, "/files/", None),
+        (Method::GET, "/files/a/b", None),
+        (Method::PUT, "/files/a/b", None),
+        (Method::DELETE, "/files/a/b", None),
+        (Method::GET, "/archive", None),
+        (Method::PUT, "/archive", None),
     ];
     for (method, path, body) in calls {
         let path = format!("/v1/sessions/ses_1{path}");
@@ -67,6 +74,15 @@ async fn an_open_without_such_a_template_is_refused() {
 }
 
 #[tokio::test]
+async fn a_workspace_that_is_not_there_cannot_be_removed() {
+    let house = house();
+    for name in ["never", "..", "A", "a%2Fb", "%ff"] {
+        let response = house.ask(Method::DELETE, &format!("/v1/workspaces/{name}"), None).await;
+        assert!([StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&response.status()), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn bad_parameters_are_refused_by_name() {
     let house = house();
     for (query, name) in [
@@ -88,13 +104,14 @@ async fn bad_parameters_are_refused_by_name() {
 async fn requests_are_counted_by_their_route_and_never_by_their_path() {
     let house = house();
     house.get("/v1/sessions/ses_1/turns/turn_1").await;
+    house.get("/v1/sessions/ses_1/files/secret/plans").await;
     house.get("/docs").await;
     house.get("/nowhere/ses_1").await;
     let metrics = house.metrics.render();
-    for route in ["/v1/sessions/{id}/turns/{turn}", "/docs", "none"] {
+    for route in ["/v1/sessions/{id}/turns/{turn}", "/v1/sessions/{id}/files/{path}", "/docs", "none"] {
         assert!(metrics.contains(&format!("route=\"{route}\"")), "{route}: {metrics}");
     }
-    assert!(!metrics.contains("ses_1"));
+    assert!(!metrics.contains("ses_1") && !metrics.contains("plans"));
 }
 
 #[tokio::test]
@@ -110,6 +127,11 @@ async fn a_method_that_is_not_offered_is_told_which_are() {
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
         assert_eq!(response.header("allow"), Some(methods), "{path}");
     }
+    let response = house.ask(Method::POST, "/v1/sessions/ses_1/files/a/b", None).await;
+    assert_eq!(
+        (response.status(), response.header("allow")),
+        (StatusCode::METHOD_NOT_ALLOWED, Some("GET, PUT, DELETE"))
+    );
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ fn update(update: &Value) -> String {
 async fn measure(name: &str, protocol: &dyn AgentProtocol, memory: Value, line: &str, events: usize) {
     let (input, _to_agent) = mpsc::channel(PIPE_CAPACITY);
     let (from_agent, output) = mpsc::channel(PIPE_CAPACITY);
-    let pipes = AgentPipes { input, output, done_with: watch::channel(0).0 };
+    let pipes = AgentPipes { input, input_taken: watch::channel(u64::MAX).1, output, done_with: watch::channel(0).0 };
     let plan =
         ResumePlan { memory, mark: Mark::default(), input_received: 0, turn: None, answer_deadline: Duration::ZERO };
     let Agent { commands: _commands, events: mut said, done_with, .. } =

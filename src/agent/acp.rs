@@ -36,7 +36,7 @@ use tracing::{Instrument, info_span};
 use self::memory::Memory;
 use super::{
     Agent, AgentError, AgentProtocol, BootError, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY, Mark,
-    ResumePlan, outbox::Outbox, wire,
+    ResumePlan, outbox::Outbox, wire::Wire,
 };
 use crate::{sandbox::pipes::AgentPipes, telemetry::SkippedLines};
 
@@ -66,10 +66,12 @@ impl AgentProtocol for Acp {
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let memory = Memory::new(booted.session);
-        let agent = Agent { commands, events, done_with: booted.done_with, memory: memory.value(), boot: booted.times };
+        let Wire { reader, writer, receipts, done_with } = booted.wire;
+        let agent = Agent { commands, events, done_with, memory: memory.value(), boot: booted.times };
         let parts = peer::Parts {
-            reader: booted.reader,
-            writer: booted.writer,
+            reader,
+            writer,
+            receipts,
             commands: command_queue,
             outbox: Outbox::new(event_queue, Mark::default()),
             memory,
@@ -82,13 +84,14 @@ impl AgentProtocol for Acp {
 
     fn resume(&self, pipes: AgentPipes, plan: ResumePlan) -> Result<Agent, AgentError> {
         let memory = Memory::read(&plan.memory)?;
-        let (reader, writer, done_with) = wire::open(pipes, plan.mark, plan.input_received);
+        let Wire { reader, writer, receipts, done_with } = Wire::new(pipes, plan.mark, plan.input_received);
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let agent = Agent { commands, events, done_with, memory: plan.memory, boot: BootTimes::default() };
         let mut peer = peer::Peer::new(peer::Parts {
             reader,
             writer,
+            receipts,
             commands: command_queue,
             outbox: Outbox::new(event_queue, plan.mark),
             memory,

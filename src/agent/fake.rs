@@ -21,6 +21,8 @@ pub(crate) struct Fake {
     pub(crate) input: mpsc::Receiver<Bytes>,
     pub(crate) output: mpsc::Sender<FromAgent>,
     pub(crate) done_with: watch::Receiver<u64>,
+    /// Newest piece of input it has taken; all, if nobody says otherwise.
+    pub(crate) taken: watch::Sender<u64>,
     heard: Vec<u8>,
     seq: u64,
 }
@@ -35,8 +37,9 @@ pub(crate) fn fake_from(first: u64) -> (Fake, AgentPipes) {
     let (input, from_us) = mpsc::channel(PIPE_CAPACITY);
     let (to_us, output) = mpsc::channel(PIPE_CAPACITY);
     let (done_with, done) = watch::channel(0);
-    let fake = Fake { input: from_us, output: to_us, done_with: done, heard: Vec::new(), seq: first - 1 };
-    (fake, AgentPipes { input, output, done_with })
+    let (taken, input_taken) = watch::channel(u64::MAX);
+    let fake = Fake { input: from_us, output: to_us, done_with: done, taken, heard: Vec::new(), seq: first - 1 };
+    (fake, AgentPipes { input, input_taken, output, done_with })
 }
 
 /// A prompt that may go as soon as it is planned.

@@ -34,7 +34,7 @@ use super::{
     Agent, AgentError, AgentProtocol, BootError, BootPlan, BootTimes, COMMAND_CAPACITY, EVENT_CAPACITY, Mark,
     ResumePlan,
     outbox::Outbox,
-    wire::{self, Reader},
+    wire::{Reader, Wire},
 };
 use crate::{sandbox::pipes::AgentPipes, telemetry::labels::Phase};
 
@@ -66,7 +66,7 @@ impl Lines {
 impl AgentProtocol for Lines {
     async fn boot(&self, pipes: AgentPipes, _plan: BootPlan) -> Result<Agent, BootError> {
         let start = Instant::now();
-        let (mut reader, writer, done_with) = wire::open(pipes, Mark::default(), 0);
+        let Wire { mut reader, writer, done_with, receipts: _ } = Wire::new(pipes, Mark::default(), 0);
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let mut outbox = Outbox::new(event_queue, Mark::default());
@@ -79,7 +79,7 @@ impl AgentProtocol for Lines {
     }
 
     fn resume(&self, pipes: AgentPipes, plan: ResumePlan) -> Result<Agent, AgentError> {
-        let (reader, writer, done_with) = wire::open(pipes, plan.mark, plan.input_received);
+        let Wire { reader, writer, done_with, receipts: _ } = Wire::new(pipes, plan.mark, plan.input_received);
         let (commands, command_queue) = mpsc::channel(COMMAND_CAPACITY);
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let outbox = Outbox::new(event_queue, plan.mark);

@@ -39,7 +39,7 @@ pub struct RunningTurn {
     pub request: u64,
     /// The pieces that were planned for it. What the supervisor doesn't have of them is sent.
     pub pieces: Pieces,
-    /// The prompt, as it was.
+    /// The prompt, as it was. May be empty if all its pieces have arrived.
     pub content: Vec<Value>,
     /// The agent has said something of its own since the prompt. A line-oriented program that has may be done already: its silence counts.
     pub spoken: bool,

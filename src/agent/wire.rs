@@ -1,6 +1,7 @@
 //! The agent's pipes as lines in and messages out: what every protocol reads and writes through.
 
 mod reader;
+mod receipts;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -9,14 +10,27 @@ use tokio::sync::watch;
 
 pub(crate) use self::{
     reader::{Heard, Reader},
+    receipts::Receipts,
     writer::Writer,
 };
 use super::Mark;
 use crate::sandbox::pipes::AgentPipes;
 
-/// Parts the pipes into their two directions, and the end that says how much of the output is done with. Reading begins behind the mark, piece
-/// numbers behind `received`.
-pub(crate) fn open(pipes: AgentPipes, mark: Mark, received: u64) -> (Reader, Writer, watch::Sender<u64>) {
-    let AgentPipes { input, output, done_with } = pipes;
-    (Reader::new(output, mark), Writer::new(input, received), done_with)
+/// The pipes by what is done with them.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    pub(crate) receipts: Receipts,
+    /// Where it is said how much of the output is done with.
+    pub(crate) done_with: watch::Sender<u64>,
+}
+
+impl Wire {
+    /// Parts the pipes. Reading begins behind the mark, piece numbers behind `received`.
+    pub(crate) fn new(pipes: AgentPipes, mark: Mark, received: u64) -> Self {
+        let AgentPipes { input, input_taken, output, done_with } = pipes;
+        let (reader, writer) = (Reader::new(output, mark), Writer::new(input, received));
+        Self { reader, writer, receipts: Receipts::new(input_taken), done_with }
+    }
 }

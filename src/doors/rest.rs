@@ -6,16 +6,18 @@
 
 mod catalog;
 mod docs;
+mod download;
 mod events;
 mod files;
 mod frames;
 mod health;
+mod media;
 mod permissions;
 mod sessions;
 mod stream;
 mod token;
-mod transfer;
 mod turns;
+mod upload;
 mod workspaces;
 
 use std::sync::Arc;

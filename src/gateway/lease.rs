@@ -26,7 +26,8 @@ impl Lease {
     /// Takes a binding; a few hundred nanoseconds. A key that can't be a header's value is told to whoever needs it.
     pub fn new(binding: Binding, key_header: &HeaderName) -> Self {
         let key = binding.key.as_ref().map(|key| headers::key_value(key_header, key)).transpose();
-        Self { binding, key: key.map_err(|_| Refusal::Key), waiting: Mutex::new(Vec::new()) }
+        let key = if binding.key_missing { Err(Refusal::KeyMissing) } else { key.map_err(|_| Refusal::Key) };
+        Self { binding, key, waiting: Mutex::new(Vec::new()) }
     }
 
     /// The key as its header's value.
@@ -99,7 +100,7 @@ mod tests {
     fn lease(capacity: usize) -> (Lease, mpsc::Receiver<Usage>) {
         let (sender, receiver) = mpsc::channel(capacity);
         let user = UserId::parse("ada").expect("a good name");
-        let binding = Binding { user, session: SessionId::random(), key: None, usage: sender };
+        let binding = Binding { user, session: SessionId::random(), key: None, key_missing: false, usage: sender };
         (Lease::new(binding, &header::AUTHORIZATION), receiver)
     }
 

@@ -28,6 +28,9 @@ pub(super) enum Refusal {
     /// The user's key can't be a header's value.
     #[error("the API key has a character that no key has")]
     Key,
+    /// The session's own key was known to a former server only.
+    #[error("the session's API key is not known any more since the server was restarted; send it again")]
+    KeyMissing,
     /// The model couldn't be reached, or broke off.
     #[error("the model can't be reached at the moment")]
     Unreachable,
@@ -47,6 +50,7 @@ impl Refusal {
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT"),
             Self::Unfinished => (StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED"),
+            Self::KeyMissing => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
             Self::Key => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
             Self::Unreachable | Self::Elsewhere => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
@@ -58,7 +62,9 @@ impl Refusal {
         match self {
             Self::Unleased => GatewayOutcome::Unleased,
             Self::NotAllowed => GatewayOutcome::Forbidden,
-            Self::MediaType | Self::TooLarge | Self::Unfinished | Self::Key => GatewayOutcome::Invalid,
+            Self::MediaType | Self::TooLarge | Self::Unfinished | Self::Key | Self::KeyMissing => {
+                GatewayOutcome::Invalid
+            }
             Self::Unreachable | Self::Deadline => GatewayOutcome::Unreachable,
             Self::Elsewhere => GatewayOutcome::ModelError,
         }

@@ -9,7 +9,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,6 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct SlotGateway {
     shared: Arc<Shared>,
     socket: PathBuf,
+    /// Of the socket's file.
+    identity: (u64, u64),
     closed: CancellationToken,
 }
 
@@ -68,18 +70,21 @@ impl SlotGateway {
         let listener = UnixListener::bind(socket)?;
         // The sandbox's uid is not ours; the folder keeps everyone else out.
         fs::set_permissions(socket, fs::Permissions::from_mode(0o666))?;
+        let identity = identity(socket)?;
         let state = Mutex::new(State { lease: None, connections: CancellationToken::new() });
         let shared = Arc::new(Shared { gateway, endpoint, state });
         let closed = CancellationToken::new();
         tokio::spawn(closed.clone().run_until_cancelled_owned(accept(listener, shared.clone())));
-        Ok(Self { shared, socket: socket.to_owned(), closed })
+        Ok(Self { shared, socket: socket.to_owned(), identity, closed })
     }
 
-    /// Lets the slot's agent speak to the model in this user's name. Takes microseconds. A binding that was there ends first.
+    /// Lets the slot's agent speak to the model in this user's name. Takes microseconds. A binding of another session that was there ends first.
     pub fn bind(&self, binding: Binding) {
         let lease = Arc::new(Lease::new(binding, self.shared.endpoint.key_header()));
         let mut state = self.shared.state();
-        if state.lease.is_some() {
+        // Another key for the same session is for its next calls.
+        let of_another = |former: &Arc<Lease>| former.binding.session != lease.binding.session;
+        if state.lease.as_ref().is_some_and(of_another) {
             state.end();
         }
         state.lease = Some(lease);
@@ -96,7 +101,9 @@ impl Drop for SlotGateway {
     fn drop(&mut self) {
         self.unbind();
         self.closed.cancel();
-        if let Err(error) = remove_socket(&self.socket) {
+        // The next run of the server may have put its own there.
+        let is_ours = identity(&self.socket).is_ok_and(|found| found == self.identity);
+        if is_ours && let Err(error) = remove_socket(&self.socket) {
             tracing::warn!(%error, socket = %self.socket.display(), "a slot's socket could not be removed");
         }
     }
@@ -159,6 +166,11 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
     if let Err(error) = served {
         tracing::debug!(%error, "a slot's connection broke off");
     }
+}
+
+/// What tells a socket's file from another one in its place.
+fn identity(socket: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(socket).map(|found| (found.dev(), found.ino()))
 }
 
 /// Removes what a former run left; refuses to remove anything but a socket.

@@ -20,9 +20,15 @@ impl Retention {
         Self { max_bytes, bytes: 0, steps: VecDeque::new() }
     }
 
-    /// Of a log that is there already. What is in it is one step: it goes as one when it must.
-    pub(super) fn restored(max_bytes: usize, last_seq: u64, bytes: usize) -> Self {
-        Self { max_bytes, bytes, steps: VecDeque::from([(last_seq, bytes)]) }
+    /// Of a log that is there already. Nobody remembers its steps: its events are taken to be of one size.
+    pub(super) fn restored(max_bytes: usize, earliest_seq: u64, last_seq: u64, bytes: usize) -> Self {
+        let count = (last_seq + 1).saturating_sub(earliest_seq);
+        let parts = count.min(STEPS as u64);
+        let part = |number: u64| {
+            let end = |number: u64| usize::try_from(bytes as u64 * number / parts).unwrap_or(usize::MAX);
+            (earliest_seq - 1 + count * number / parts, end(number) - end(number - 1))
+        };
+        Self { max_bytes, bytes, steps: (1..=parts).map(part).collect() }
     }
 
     pub(super) const fn bytes(&self) -> usize {
@@ -56,6 +62,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_was_there_goes_step_by_step_too() {
+        let mut retention = Retention::restored(64_000, 101, 1100, 64_000);
+        assert_eq!(retention.bytes(), 64_000);
+        let up_to = retention.add(1101, 10).expect("one step goes");
+        assert!((101..130).contains(&up_to), "{up_to}");
+        assert_eq!(Retention::restored(64_000, 1, 0, 0).add(1, 10), None);
+    }
 
     proptest! {
         #[test]

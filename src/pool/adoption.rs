@@ -17,6 +17,7 @@ use crate::{
         lifecycle::{Adopted, Foundling, Sandbox, StartFailure, Starter},
         slot::{Ready, Slot},
     },
+    telemetry::labels::Discard,
 };
 
 /// A user's sandbox that a former run left running; its supervisor hasn't called yet. Dropping it, at any await, ends it.
@@ -86,7 +87,10 @@ impl Pools {
         self.keep(async move {
             match warm(&starter, foundling, ready.memory).await {
                 Ok(sandbox) => pool.shelve_adopted(sandbox, age(ready.since)),
-                Err(error) => warn!(template = %pool.name, %error, "a warm sandbox of a former run is lost"),
+                Err(error) => {
+                    pool.metrics.sandbox_discarded(&pool.name, Discard::Dead);
+                    warn!(template = %pool.name, %error, "a warm sandbox of a former run is lost");
+                }
             }
             drop(coming);
         });

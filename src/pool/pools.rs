@@ -230,13 +230,19 @@ impl Pools {
         }
     }
 
+    /// Ends all that keeps the pools: from here on nothing is started, swept or retired. What is in stock is still leased, and what was leased by
+    /// a former run can still be taken up.
+    pub async fn halt(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Ends all waiting, all starting, and all that keeps the pools; hands all stock to the reaper. When it returns nothing is started any more,
     /// so that what the reaper has then is all there is.
     pub async fn close(&self) {
-        self.stop.cancel();
-        self.tasks.close();
         // Before the stock is let go of: a sweep that is under way would take what is left for nobody's.
-        self.tasks.wait().await;
+        self.halt().await;
         for pool in self.all() {
             pool.close();
         }

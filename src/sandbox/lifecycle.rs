@@ -89,8 +89,10 @@ impl Sandbox {
             match agent.events.try_recv() {
                 Ok(Said { event: Some(AgentEvent::Gone(error)), .. }) => return Err(error),
                 Ok(said) => {
-                    agent.done_with.send_replace(said.mark.forgettable());
                     self.early.keep(said);
+                    if let Some(chunk) = self.early.forgettable() {
+                        agent.done_with.send_replace(chunk);
+                    }
                 }
                 Err(tokio::sync::mpsc::error::TryRecvError::Empty) => return Ok(()),
                 Err(tokio::sync::mpsc::error::TryRecvError::Disconnected) => {

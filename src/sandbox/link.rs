@@ -261,8 +261,10 @@ fn open(first: listener::Greeted, listener: LinkListener, init_pid: i32, config:
     let (condemner, condemned) = Condemner::new();
     let (ended_sender, ended) = watch::channel(false);
     let hello = first.hello;
+    let (taken_sender, input_taken) = watch::channel(hello.input_received);
     let ends = task::Ends {
         input: input_receiver,
+        input_taken: taken_sender,
         output: output_sender,
         done_with: done_receiver,
         requests: request_receiver,
@@ -271,5 +273,8 @@ fn open(first: listener::Greeted, listener: LinkListener, init_pid: i32, config:
     };
     let task = task::Task::new(first, listener, init_pid, config, ends);
     let task = AbortOnDropHandle::new(tokio::spawn(task.run()));
-    (Link { hello, shared, requests, condemner, ended, _task: task }, AgentPipes { input, output, done_with })
+    (
+        Link { hello, shared, requests, condemner, ended, _task: task },
+        AgentPipes { input, input_taken, output, done_with },
+    )
 }

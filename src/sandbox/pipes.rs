@@ -70,6 +70,8 @@ pub struct AgentPipes {
     /// To the agent's stdin: pieces of at most [`PIECE_MAX`] bytes. Each becomes one frame, so that the sender knows by which number the supervisor
     /// knows it.
     pub input: mpsc::Sender<Bytes>,
+    /// Number of the last piece of input that is in the agent's stdin, or was there when the supervisor linked.
+    pub input_taken: watch::Receiver<u64>,
     /// From the agent.
     pub output: mpsc::Receiver<FromAgent>,
     /// Whoever keeps what came of the output writes the number of the last chunk that is done with; the supervisor may then forget it.

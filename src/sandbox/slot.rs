@@ -5,6 +5,7 @@
 //!   run/            link.sock, gateway.sock          mounted read-only
 //!   box/workspace/  the workspace while it is in use box/ is the container's /sandbox
 //!   ready           what the sandbox was made from and its agent's memory, once it is booted
+//!   box/.trash/     what its user removed from it, until it is taken from the disk
 //!   leased          an empty file, from the moment somebody leased the sandbox
 //!   belongs-to ->   where the workspace goes back to (only while it is a user's)
 //! ```

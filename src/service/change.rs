@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::oneshot;
 use tracing::info;
 
 use super::{
@@ -16,7 +15,7 @@ use crate::{
     identity::Caller,
     ids::SessionId,
     problem::Problem,
-    session::{Command, SessionChange, SessionHandle, permission, policy::Refusal},
+    session::{Command, SessionChange, SessionHandle, permission},
 };
 
 impl Service {
@@ -43,13 +42,7 @@ impl Service {
             permissions: wish.permissions.map(|asked| permission::within(&asked, &self.bound(&session))),
             key: wish.api_key.map(|key| ModelKey(Arc::new(key))),
         };
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Change { change, versions, reply };
-        let asking = async {
-            session.send(command).await.map_err(|_| Refusal::Ended)?;
-            answer.await.map_err(|_| Refusal::Ended)?
-        };
-        in_time(asking).await??;
+        in_time(session.ask(|reply| Command::Change { change, versions, reply })).await??;
         info!(session.id = %session.id, "session changed");
         Ok(SessionView::of(&session))
     }

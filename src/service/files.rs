@@ -187,8 +187,16 @@ impl Service {
         let workspace = self.live_workspace(caller, id)?;
         let permit = self.limits.hold_stream(&caller.user)?;
         let limits = self.archive_limits();
-        let packer = self.desk.run(move || workspace.pack(limits)).await?;
-        let source = Some(Source::Archive(Box::new(packer)));
+        let mut packer = Box::new(self.desk.run(move || workspace.pack(limits)).await?);
+        loop {
+            let measured = self.desk.run(move || packer.measure().map(|all| (packer, all)));
+            let all;
+            (packer, all) = measured.await?;
+            if all {
+                break;
+            }
+        }
+        let source = Some(Source::Archive(packer));
         Ok(Outgoing { source, size: None, desk: self.desk.clone(), _permit: permit })
     }
 

@@ -188,10 +188,16 @@ impl Made {
     }
 }
 
-/// What a request made is no longer kept, and nobody knows what was answered.
+/// What a request made can't be shown: if it is not found any more, nobody knows what was answered.
 #[must_use]
-pub fn gone() -> Problem {
-    Problem::new(Code::Conflict, "what this idempotency key made is no longer kept; use a new key for a new request")
+pub fn gone(problem: Problem) -> Problem {
+    match problem.code {
+        Code::NotFound => {
+            let detail = "what this idempotency key made is no longer kept; use a new key for a new request";
+            Problem::new(Code::Conflict, detail)
+        }
+        _ => problem,
+    }
 }
 
 fn keep(store: &AnyStore, key: IdempotencyKey, created: Created, answer: Answer) {
@@ -206,6 +212,8 @@ impl Service {
     /// The key was used for another request, its first request is still being done, or the store can't be asked.
     pub async fn claim(&self, caller: &Caller, keyed: Option<Keyed>) -> Result<Claim, Problem> {
         let Some(Keyed { key, route, body }) = keyed else { return Ok(Claim::Fresh(Ticket::default())) };
+        // A claim that can't be written down would only wait.
+        self.check_new_work()?;
         let key = IdempotencyKey { user: caller.user.clone(), route, key };
         // A task of its own: a caller who leaves while the store is asked must not leave a claim behind that nobody lets go of.
         let claiming = claim(Arc::clone(&self.store), key, body).in_current_span();

@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 
 use super::{
-    Service,
+    LOOK_PATIENCE, Service,
     view::{Page, SessionState, SessionView},
 };
 use crate::{
@@ -21,7 +21,7 @@ impl Service {
     /// The caller's sessions, newest first. A cursor is a place between sessions: it holds also when those around it are gone.
     ///
     /// # Errors
-    /// A cursor that no page gave, a store that doesn't work.
+    /// A cursor that no page gave.
     pub async fn sessions(
         &self,
         caller: &Caller,
@@ -31,11 +31,12 @@ impl Service {
         cursor: Option<&str>,
     ) -> Result<Page<SessionView>, Problem> {
         let begin = cursor.map(Place::parse).transpose()?;
+        // As with one session: what is shown is written down, unless the store fails.
+        let _shown_all_the_same = self.store.flush(LOOK_PATIENCE).await;
         let all = self.around.registry.of(&caller.user);
         let limit = limit.clamp(1, PAGE_MAX);
         let mut items = Vec::new();
         for session in all.iter().filter(|session| begin.as_ref().is_none_or(|begin| Place::of(session) < *begin)) {
-            self.settled(session).await?;
             let view = SessionView::of(session);
             let wanted = state.is_none_or(|state| view.state == state)
                 && labels.iter().all(|(key, value)| view.labels.get(key) == Some(value));

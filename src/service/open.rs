@@ -31,6 +31,7 @@ use crate::{
     session::{
         self, Command, Opened, SessionHandle, Settings,
         permission::within,
+        policy,
         status::{ColdReason, Identity, LeaseTimes, Preferences},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
@@ -113,7 +114,8 @@ impl Service {
         let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
         let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
-        let binding = Binding { user: caller.user.clone(), session: id.clone(), key, usage: usage_sender };
+        let (user, session) = (caller.user.clone(), id.clone());
+        let binding = Binding { user, session, key, key_missing: false, usage: usage_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();
@@ -145,7 +147,6 @@ impl Service {
             named: request.workspace.is_some(),
             slot: lease.slot().id().clone(),
             memory: agent.memory.clone(),
-            own_key,
             default: request.default,
             created_at,
             lease: LeaseTimes { cold, wait, workspace: workspace_time, agent: agent_time, total: begun.elapsed() },
@@ -159,6 +160,7 @@ impl Service {
             expires_at: created_at.checked_add(max_age).unwrap_or(Timestamp::MAX),
             idle_timeout: idle,
             permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
+            own_key,
         };
         let permit = Box::new((permit, self.metrics.session()));
         let (settings, also) = (self.times(), ticket.created(Created::Session(id.clone())));
@@ -209,8 +211,9 @@ impl Service {
             return Err(Problem::not_found());
         }
         let (reply, done) = oneshot::channel();
-        session.send(Command::Close { reply }).await.map_err(|_| Problem::not_found())?;
-        done.await.map_err(Problem::internal)
+        let left = || if session.is_over() { Problem::not_found() } else { policy::Refusal::HandedOver.into() };
+        session.send(Command::Close { reply }).await.map_err(|_| left())?;
+        done.await.map_err(|_| left())
     }
 
     pub(super) fn pool(&self, asked: Option<&TemplateName>) -> Result<Arc<Pool>, Problem> {

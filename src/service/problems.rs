@@ -110,7 +110,7 @@ impl From<policy::Refusal> for Problem {
             policy::Refusal::TurnInProgress => Code::TurnInProgress,
             policy::Refusal::PermissionAnswered => Code::PermissionAnswered,
             policy::Refusal::TurnOver | policy::Refusal::NotIdle => Code::Conflict,
-            policy::Refusal::HandedOver => Code::ShuttingDown,
+            policy::Refusal::HandedOver | policy::Refusal::Unheard => Code::ShuttingDown,
         };
         Self::new(code, refusal.to_string())
     }

@@ -32,7 +32,7 @@ impl Service {
     /// Not found.
     pub async fn session(&self, caller: &Caller, id: &SessionId) -> Result<SessionView, Problem> {
         let session = self.find(caller, id)?;
-        self.settled(&session).await?;
+        self.look_settled(&session).await;
         Ok(SessionView::of(&session))
     }
 
@@ -42,7 +42,7 @@ impl Service {
     /// Not found, or so long ago that only the log has it.
     pub async fn turn(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
-        self.settled(&session).await?;
+        self.look_settled(&session).await;
         let found = session.with_status(|status| status.turns.iter().find(|one| one.id == *turn).cloned());
         found.map(|turn| TurnView::of(&session, &turn)).ok_or_else(Problem::not_found)
     }
@@ -53,7 +53,7 @@ impl Service {
     /// Not found.
     pub async fn permissions(&self, caller: &Caller, id: &SessionId) -> Result<Vec<PermissionView>, Problem> {
         let session = self.find(caller, id)?;
-        self.settled(&session).await?;
+        self.look_settled(&session).await;
         let mut permissions: Vec<_> = session.with_status(|status| status.permissions.values().cloned().collect());
         permissions.sort_by_key(|open: &Permission| open.number);
         let view = |open: Permission| PermissionView {
@@ -197,7 +197,7 @@ impl SessionView {
             (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
         });
         let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences)) = looked;
-        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions } = preferences;
+        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
             Stage::Turn { .. } if pending_permissions == 0 => SessionState::Running,

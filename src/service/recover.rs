@@ -45,8 +45,14 @@ impl Service {
         }
     }
 
+    /// Nothing is left of its sandbox. A store that doesn't work must not hold up the start.
+    fn lost(&self, alive: Alive) {
+        let around = self.around.clone();
+        self.around.tracker.spawn(async move { alive.end(LOST, &around).await });
+    }
+
     async fn take_up(&self, alive: Alive, sandbox: Option<PendingAdoption>) {
-        let Some(mut sandbox) = sandbox else { return alive.end(LOST, &self.around).await };
+        let Some(mut sandbox) = sandbox else { return self.lost(alive) };
         let session = Arc::clone(&alive.session);
         let identity = &session.identity;
         let gone = match self.workspaces.hold(&identity.user, &identity.workspace) {
@@ -61,7 +67,7 @@ impl Service {
             }
             Err(error) => {
                 warn!(session.id = %session.id, %error, "a session's workspace can't be held");
-                return alive.end(LOST, &self.around).await;
+                return self.lost(alive);
             }
         };
         if identity.default {
@@ -69,8 +75,9 @@ impl Service {
         }
         let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
         // A key of the user's own was never written down.
-        let key = self.model_key.clone().filter(|_| !identity.own_key);
-        let binding = Binding { user: identity.user.clone(), session: session.id.clone(), key, usage: usage_sender };
+        let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
+        let key = self.model_key.clone().filter(|_| !key_missing);
+        let binding = Binding { user, session: session.id.clone(), key, key_missing, usage: usage_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;

@@ -80,8 +80,10 @@ async fn ask<T>(
             biased;
             answer = &mut answer => return answer.map_err(|_| lost())?,
             Some(said) = agent.events.recv() => {
-                agent.done_with.send_replace(said.mark.forgettable());
                 early.keep(said);
+                if let Some(chunk) = early.forgettable() {
+                    agent.done_with.send_replace(chunk);
+                }
             }
         }
     }

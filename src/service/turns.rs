@@ -60,8 +60,9 @@ impl Service {
         let also = ticket.created(Created::Turn(turn.clone()));
         let ticket = ticket.clone();
         let asking = async move {
-            let outcome = answer(&session, |reply| Command::Prompt { turn, content, span, also, reply }).await;
-            if outcome.is_err() {
+            let outcome = session.ask(|reply| Command::Prompt { turn, content, span, also, reply }).await;
+            // What it left unsaid may have come true.
+            if outcome.as_ref().is_err_and(|refusal| *refusal != Refusal::Unheard) {
                 ticket.nothing_created();
             }
             outcome.map(|turn| TurnView::of(&session, &turn))
@@ -159,16 +160,7 @@ async fn ask<T>(
     session: &SessionHandle,
     command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
 ) -> Result<T, Problem> {
-    Ok(in_time(answer(session, command)).await??)
-}
-
-async fn answer<T>(
-    session: &SessionHandle,
-    command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
-) -> Result<T, Refusal> {
-    let (reply, answer) = oneshot::channel();
-    session.send(command(reply)).await.map_err(|_| Refusal::Ended)?;
-    answer.await.map_err(|_| Refusal::Ended)?
+    Ok(in_time(session.ask(command)).await??)
 }
 
 /// A session that doesn't answer waits for the store, or for its sandbox to be taken up.

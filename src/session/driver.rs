@@ -67,8 +67,10 @@ pub fn spawn(opened: Opened, around: &Surroundings) -> Arc<SessionHandle> {
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
     let session = Arc::new(SessionHandle::new(id, identity, Status::new(preferences), log, sender));
     around.registry.add(&session);
-    let driven = Driven { agent, early, lease, gone, binding, usage, mark: Mark::default(), settings };
+    let mark = early.mark();
+    let driven = Driven { agent, early, lease, gone, binding, usage, mark, settings };
     let mut batch = session.log.batch();
+    batch.change(record::mark(&session.id, &mark));
     batch.change(session.with_status(|status| record::session(&session.id, &session.identity, status, None, 0)));
     batch.event(&session.id, EventType::SessionReady, None, &translate::lease(&session.identity.lease));
     for change in also {
@@ -93,6 +95,11 @@ pub(super) async fn drive(
     let epilogue = Epilogue::new(Arc::clone(&session), Arc::clone(&around.registry));
     let Driven { agent, early, lease, gone, binding, usage, mark, settings } = driven;
     let journal = Journal::new(Arc::clone(&session), mark);
+    // What is durable already was perhaps not acknowledged any more.
+    let forgettable = mark.forgettable();
+    agent
+        .done_with
+        .send_if_modified(|done_with| std::mem::replace(done_with, forgettable.max(*done_with)) < forgettable);
     let clock = session.with_status(|status| Clock::new(settings, status));
     let turn = session.with_status(|status| RunningTurn::taken_up(&session, status));
     let driver = Driver {
@@ -177,8 +184,13 @@ impl Driver {
         stop: &Stop,
     ) -> Option<Vec<oneshot::Sender<()>>> {
         let mut said = Vec::with_capacity(SAID_AT_ONCE);
+        let mark = early.mark();
         for event in early {
             said.push(Said { event: Some(event), mark: Mark::default() });
+        }
+        // All of them are behind the last one's mark.
+        if let Some(last) = said.last_mut() {
+            last.mark = mark;
         }
         let mut step = self.hear_all(&mut said).await.into();
         let end = loop {
@@ -202,9 +214,12 @@ impl Driver {
 
     /// Takes what happened, in no order of rank: neither a talkative agent nor a hasty user keeps the other waiting.
     async fn next(&mut self, said: &mut Vec<Said>, commands: &mut mpsc::Receiver<Command>, stop: &Stop) -> Step {
+        // Looked at once: between two looks the store may have gone on.
+        let has_room = self.journal.has_room();
+        let waits = !has_room || self.journal.is_waiting();
         tokio::select! {
             Some(usage) = self.usage.recv() => { self.add_usage(&usage); Step::GoOn }
-            count = self.agent.events.recv_many(said, SAID_AT_ONCE), if self.journal.has_room() => {
+            count = self.agent.events.recv_many(said, SAID_AT_ONCE), if has_room => {
                 if count == 0 {
                     return Step::End(End::new(EndReason::SandboxLost, "the sandbox was lost"));
                 }
@@ -212,7 +227,7 @@ impl Driver {
             }
             Some(command) = commands.recv() => self.obey(command).into(),
             () = self.clock.next() => self.on_time().into(),
-            () = self.journal.moved(), if self.journal.is_waiting() => {
+            () = self.journal.moved(), if waits => {
                 while let Some(then) = self.journal.due() {
                     self.follow(then);
                 }
@@ -238,7 +253,7 @@ impl Driver {
             },
             Command::Cancel { turn, reply } => {
                 let current = self.turn.as_ref().is_some_and(|running| running.id == turn);
-                let outcome = self.decide(Request::Cancel { current }).map(|()| self.cancel_turn());
+                let outcome = self.decide(Request::Cancel { current }).map(|()| self.cancel_turn("user"));
                 self.journal.answer(reply, outcome);
             }
             Command::Answer { permission, option_id, reply } => {
@@ -263,6 +278,7 @@ impl Driver {
             // The link's task is gone when the agent is; its end is on its way.
             Then::Forget(chunk) => drop(self.agent.done_with.send_replace(chunk)),
             Then::Send(go) => {
+                self.clock.turn_begins();
                 let _agent_may_be_gone = go.send(());
             }
             Then::Tell(command) => self.tell(command),

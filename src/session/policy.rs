@@ -54,6 +54,9 @@ pub enum Refusal {
     /// The server stops; the session goes on with the next one.
     #[error("the server is being restarted; try again in a moment")]
     HandedOver,
+    /// The server stopped before it said whether it was done.
+    #[error("the server is being restarted and did not say whether it is done; look again in a moment")]
+    Unheard,
 }
 
 /// Decides.

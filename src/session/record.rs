@@ -81,8 +81,25 @@ pub(super) fn turn(id: &SessionId, turn: &Turn) -> Change {
     Change::Turn { session: id.clone(), number: turn.number, document: write(turn) }
 }
 
+/// One that has its answer is kept without what was asked for, which may be large and is in the log.
 pub(super) fn permission(id: &SessionId, permission: &Permission) -> Change {
-    Change::Permission { session: id.clone(), number: permission.number, document: write(permission) }
+    let document = match &permission.answer {
+        None => write(permission),
+        Some(_) => {
+            let (id, turn) = (permission.id.clone(), permission.turn.clone());
+            let (agent_id, answer) = (permission.agent_id.clone(), permission.answer.clone());
+            write(&Permission {
+                id,
+                turn,
+                agent_id,
+                answer,
+                tool_call: serde_json::Value::Null,
+                options: Vec::new(),
+                ..*permission
+            })
+        }
+    };
+    Change::Permission { session: id.clone(), number: permission.number, document }
 }
 
 pub(super) fn mark(id: &SessionId, mark: &Mark) -> Change {

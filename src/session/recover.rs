@@ -8,7 +8,7 @@ use std::{any::Any, sync::Arc};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::{
     Command, Settings, Surroundings,
@@ -75,7 +75,7 @@ pub fn find(
     around: &Surroundings,
 ) -> Result<Found, Unreadable> {
     let Restored { identity, mut status, mark, answers, ended_at, log_bytes: ended_bytes } = record::read(stored)?;
-    status.needs_credential = identity.own_key && ended_at.is_none();
+    status.needs_credential = status.preferences.own_key && ended_at.is_none();
     let log = EventLog::restored(stored, Arc::clone(store), log_bytes);
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
     let session = Arc::new(SessionHandle::new(stored.row.session.clone(), identity, status, log, sender));
@@ -139,6 +139,8 @@ impl Alive {
                     let driven = Driven { agent, early, lease, gone, binding, usage, mark, settings };
                     drive(session, driven, commands, around, permit).await;
                 }
+                // It was let go of, and goes on with the next server, which knows better.
+                Err(why) if around.stop.hand_over.is_cancelled() => debug!(why, "a session is left as it was found"),
                 Err(why) => self.end(&why, &around).await,
             }
         };

@@ -12,12 +12,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::ended::{Bounds, Ended, Load, Shelf};
 use super::{
     Command,
-    policy::Stage,
+    policy::{Refusal, Stage},
     status::{Identity, Status},
 };
 use crate::{
@@ -73,6 +73,21 @@ impl SessionHandle {
     /// The session is over; the command comes back.
     pub async fn send(&self, command: Command) -> Result<(), Command> {
         self.commands.send(command).await.map_err(|error| error.0)
+    }
+
+    /// Asks the driver for something and waits for its answer. It answers everything, also at its end; what it leaves unsaid, it left to the
+    /// next server.
+    ///
+    /// # Errors
+    /// The driver's no, or none at all.
+    pub async fn ask<T, E: From<Refusal>>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Command,
+    ) -> Result<T, E> {
+        let (reply, answer) = oneshot::channel();
+        let left = |otherwise| if self.is_over() { Refusal::Ended } else { otherwise };
+        self.send(command(reply)).await.map_err(|_| left(Refusal::HandedOver))?;
+        answer.await.unwrap_or_else(|_| Err(left(Refusal::Unheard).into()))
     }
 
     pub(super) fn locked(&self) -> MutexGuard<'_, Status> {

@@ -193,8 +193,6 @@ pub struct Identity {
     pub slot: SlotId,
     /// What its agent's protocol must know to take it up again.
     pub memory: Value,
-    /// Its user brought a key of their own for the model.
-    pub own_key: bool,
     /// It is its user's session for the simple door.
     pub default: bool,
     /// When it was opened.
@@ -220,6 +218,8 @@ pub struct Preferences {
     pub idle_timeout: Duration,
     /// What is allowed without asking.
     pub permissions: PermissionPolicy,
+    /// Its user brought a key of their own for the model.
+    pub own_key: bool,
 }
 
 #[cfg(test)]
@@ -240,7 +240,6 @@ impl Identity {
             named: true,
             slot: SlotId::random(),
             memory: Value::Null,
-            own_key: false,
             default: false,
             created_at: Timestamp::now(),
             lease,
@@ -260,6 +259,7 @@ impl Preferences {
             expires_at: Timestamp::MAX,
             idle_timeout: Duration::from_secs(600),
             permissions: PermissionPolicy::default(),
+            own_key: false,
         }
     }
 }

@@ -78,7 +78,7 @@ impl Trash {
                 continue;
             };
             let (stop, since, of_session) = (token.clone(), Instant::now(), folder != self.root);
-            let go_on = move || !stop.is_cancelled() && !(of_session && since.elapsed() > PATIENCE);
+            let go_on = move || !stop.is_cancelled() && (!of_session || since.elapsed() <= PATIENCE);
             let removal = tokio::task::spawn_blocking(move || match clear_out(&folder, &go_on) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => debug!("the trash was left for later"),
                 // The slot went, and its trash with it.

@@ -65,7 +65,7 @@ impl LiveWorkspace {
     /// See [`FileError`]. A folder of that name is a conflict; a link or a special file of that name is refused.
     pub fn begin_file(&self, path: &FilePath, limit: u64) -> Result<Upload, FileError> {
         let folder = self.enter()?;
-        let (parent, name) = path.split().ok_or_else(|| FileError::Conflict("the workspace itself is a folder"))?;
+        let (parent, name) = path.split().ok_or(FileError::Conflict("the workspace itself is a folder"))?;
         let (parent, _made) = folder.make_folder(&parent)?;
         let former = look(&parent, name).map_err(|error| FileError::of("look at a file", error))?;
         let executable = match former.map(|stat| (FileType::from_raw_mode(stat.st_mode), stat.st_mode)) {

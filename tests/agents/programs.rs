@@ -67,7 +67,8 @@ pub(crate) fn start(program: &str, arguments: &[&str], home: &Path) -> AgentPipe
     let stdin = child.stdin.take().expect("is piped");
     tokio::spawn(feed(stdin, to_child));
     tokio::spawn(drain(child, from_child));
-    AgentPipes { input, output, done_with: watch::channel(0).0 }
+    // Nothing is asked again here, so all input may count as taken.
+    AgentPipes { input, input_taken: watch::channel(u64::MAX).1, output, done_with: watch::channel(0).0 }
 }
 
 async fn feed(mut stdin: ChildStdin, mut input: mpsc::Receiver<Bytes>) {

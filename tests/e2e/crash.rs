@@ -71,7 +71,7 @@ async fn a_server_that_comes_back_at_once_goes_on_with_what_still_runs() {
     let now = house.engine().running(&house.instance).await;
     assert_eq!(now.iter().collect::<BTreeSet<_>>(), old.iter().collect(), "nothing was started or destroyed");
     let told = alice.get_json(&format!("/v1/sessions/{}", id(&session))).await;
-    assert_eq!(told["state"], "idle", "{told}");
+    assert_eq!(told["state"], "ready", "{told}");
     assert_eq!(alice.ask(&session, "[words:back]").await, "back");
     alice.close(&session).await;
     until("its sandbox is gone", Duration::from_secs(12), async || {

@@ -203,7 +203,7 @@ async fn workspaces_are_listed_and_removed_however_deep_they_are() {
     let mut house = House::start(Settings::new().shell().set("pool", "size", "2")).await;
     let (alice, bob) = (house.alice(), house.bob());
     let deep = alice.open(json!({"template": "shell", "workspace": "deep"})).await;
-    nest(&workspace(&house), 50_000);
+    nest(&workspace(&house), 10_000);
     let kept = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
     let listed = alice.workspaces().await;
     let seen: Vec<_> = listed.iter().map(|one| (one["name"].clone(), one["session"].clone())).collect();
@@ -242,7 +242,7 @@ async fn an_agent_that_swaps_folders_for_links_gets_nothing_outside_touched() {
     let canary = fs::metadata(outside.join("canary")).expect("there");
 
     let race = "cd /sandbox/workspace; mkdir real; echo inside >real/file; mkfifo pipe; \
-        (while :; do ln -sfn ../outside dir; ln -sfn real dir; ln -sfn /sandbox/outside fresh; rm -f fresh; \
+        (while :; do rm -rf dir; ln -sfn ../outside dir; ln -sfn real dir; ln -sfn /sandbox/outside fresh; rm -f fresh; \
         mv fresh was; rm -rf was; mv real moved; mv moved real; done) >/dev/null 2>&1 & echo begun";
     assert_eq!(alice.ask(&session, race).await.trim(), "begun");
     let (begun, mut read, mut refused) = (Instant::now(), 0, 0);

@@ -24,6 +24,7 @@ mod wait;
 
 // The promises.
 mod adoption;
+mod asked_again;
 mod bad_input;
 mod callers;
 mod changes;

@@ -14,10 +14,7 @@ use agent_client_protocol_schema::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
@@ -28,7 +25,7 @@ use crate::{
     agent::{
         AgentError, BootError, BootPlan, BootTimes, Mark,
         framing::readable,
-        wire::{self, Heard, Reader, Writer},
+        wire::{Heard, Wire},
     },
     sandbox::pipes::AgentPipes,
     telemetry::{SkippedLines, labels::Phase},
@@ -42,9 +39,7 @@ const WORDS_LIMIT: usize = 512;
 /// An agent that is being booted.
 #[derive(Debug)]
 pub(super) struct Boot<'plan> {
-    reader: Reader,
-    writer: Writer,
-    done_with: watch::Sender<u64>,
+    wire: Wire,
     plan: &'plan BootPlan,
     /// The last line it wrote for people.
     last_words: String,
@@ -54,12 +49,8 @@ pub(super) struct Boot<'plan> {
 /// An agent that takes prompts.
 #[derive(Debug)]
 pub(super) struct Booted {
-    /// Its output, right behind the answer to `session/new`.
-    pub(super) reader: Reader,
-    /// Its input.
-    pub(super) writer: Writer,
-    /// Where it is said how much of the output is done with.
-    pub(super) done_with: watch::Sender<u64>,
+    /// Its pipes; its output is read up to the answer to `session/new`.
+    pub(super) wire: Wire,
     /// The id of its session.
     pub(super) session: String,
     /// How long it took.
@@ -68,8 +59,8 @@ pub(super) struct Booted {
 
 impl<'plan> Boot<'plan> {
     pub(super) fn new(pipes: AgentPipes, plan: &'plan BootPlan, skipped: SkippedLines) -> Self {
-        let (reader, writer, done_with) = wire::open(pipes, Mark::default(), 0);
-        Self { reader, writer, done_with, plan, last_words: String::new(), skipped }
+        let wire = Wire::new(pipes, Mark::default(), 0);
+        Self { wire, plan, last_words: String::new(), skipped }
     }
 
     /// Shakes hands.
@@ -78,10 +69,7 @@ impl<'plan> Boot<'plan> {
     /// The agent is gone, refuses, speaks another version or misses a deadline.
     pub(super) async fn run(mut self) -> Result<Booted, BootError> {
         match self.shake_hands().await {
-            Ok((session, times)) => {
-                let Self { reader, writer, done_with, .. } = self;
-                Ok(Booted { reader, writer, done_with, session, times })
-            }
+            Ok((session, times)) => Ok(Booted { wire: self.wire, session, times }),
             Err(error) => {
                 if !self.last_words.is_empty() {
                     warn!(%error, agent.said = self.last_words, "an agent did not boot");
@@ -142,20 +130,20 @@ impl<'plan> Boot<'plan> {
     /// One request and its answer, within the deadline.
     async fn call(&mut self, call: &'static str, params: &impl Serialize) -> Result<Value, AgentError> {
         let deadline = self.plan.answer_deadline;
-        let id = call_id(self.writer.next_piece());
-        self.writer.push(message::request(id, call, params));
+        let id = call_id(self.wire.writer.next_piece());
+        self.wire.writer.push(message::request(id, call, params));
         within(deadline, call, async {
             loop {
-                self.writer.write_all().await;
-                let heard = self.reader.next().await?;
+                self.wire.writer.write_all().await;
+                let heard = self.wire.reader.next().await?;
                 // Nobody will ask again what was said here.
-                self.done_with.send_replace(self.reader.mark().forgettable());
+                self.wire.done_with.send_replace(self.wire.reader.mark().forgettable());
                 match heard {
                     Heard::Line(line) => match Message::parse(&line) {
                         Message::Answer { id: answered, result } if answered == Some(id) => {
                             return result.map_err(|message| AgentError::Refused { call, message });
                         }
-                        Message::Request { id, method, .. } => self.writer.push(message::refusal(&id, &method)),
+                        Message::Request { id, method, .. } => self.wire.writer.push(message::refusal(&id, &method)),
                         Message::Other => {
                             self.skipped.count();
                             self.note(readable(&line, WORDS_LIMIT));

@@ -11,6 +11,7 @@
 //!   `cancelled`, now and until the turn's end.
 //! - When a turn ends, its open permission requests do too.
 //! - What a former session still says is dropped and counted.
+//! - Nothing is read behind a request that we answer ourselves until the answer has arrived ([`Receipts`]).
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use crate::{
         AgentCommand, AgentError, AgentEvent, Pieces, RunningTurn,
         framing::{LOG_LINE_LIMIT, readable},
         outbox::Outbox,
-        wire::{Heard, Reader, Writer},
+        wire::{Heard, Reader, Receipts, Writer},
     },
     sandbox::pipes::Stream,
     telemetry::SkippedLines,
@@ -68,6 +69,14 @@ enum Turn {
     Cancelling,
 }
 
+/// What `session/prompt` carries. The schema's own type would take the content apart.
+#[derive(Serialize)]
+struct PromptParams<'a> {
+    #[serde(rename = "sessionId")]
+    session: &'a str,
+    prompt: &'a [Value],
+}
+
 /// What was passed over, for the log when the task ends.
 #[derive(Debug, Default)]
 struct Oddities {
@@ -86,6 +95,7 @@ struct Oddities {
 pub(super) struct Parts {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
+    pub(super) receipts: Receipts,
     pub(super) commands: mpsc::Receiver<AgentCommand>,
     pub(super) outbox: Outbox,
     pub(super) memory: Memory,
@@ -98,6 +108,8 @@ pub(super) struct Parts {
 pub(super) struct Peer {
     reader: Reader,
     writer: Writer,
+    /// Reading waits for those that are due.
+    receipts: Receipts,
     commands: mpsc::Receiver<AgentCommand>,
     /// Reading waits for it to be empty.
     outbox: Outbox,
@@ -113,10 +125,11 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { reader, writer, commands, outbox, memory, answer_deadline, skipped } = parts;
+        let Parts { reader, writer, receipts, commands, outbox, memory, answer_deadline, skipped } = parts;
         let mut peer = Self {
             reader,
             writer,
+            receipts,
             commands,
             outbox,
             calls: Calls::default(),
@@ -168,7 +181,8 @@ impl Peer {
                 handed = self.outbox.hand_on() => handed.ok()?,
                 () = self.writer.write_one(), if !self.writer.is_empty() => {}
                 command = self.commands.recv(), if self.takes_commands() => self.obey(command?),
-                heard = self.reader.next(), if self.outbox.is_empty() && self.writer.len() < ANSWER_BACKLOG => match heard {
+                () = self.receipts.come(), if self.receipts.are_due() => self.outbox.reach(self.reader.mark()),
+                heard = self.reader.next(), if self.listens() => match heard {
                     Ok(heard) => self.hear_chunk(heard),
                     Err(end) => return Some(end),
                 },
@@ -178,6 +192,10 @@ impl Peer {
                 }
             }
         }
+    }
+
+    fn listens(&self) -> bool {
+        self.outbox.is_empty() && !self.receipts.are_due() && self.writer.len() < ANSWER_BACKLOG
     }
 
     fn takes_commands(&self) -> bool {
@@ -249,10 +267,14 @@ impl Peer {
             self.turn = Turn::Idle;
             self.writer.take_back();
         }
+        if self.receipts.are_due() {
+            // What we answered behind the prompt has a number now.
+            self.receipts.owe(self.writer.last_piece());
+        }
     }
 
     fn prompt_message(&self, id: u64, content: &[Value]) -> Bytes {
-        let params = json!({ "sessionId": self.memory.session, "prompt": content });
+        let params = PromptParams { session: &self.memory.session, prompt: content };
         message::request(id, AGENT_METHOD_NAMES.session_prompt, &params)
     }
 
@@ -284,10 +306,20 @@ impl Peer {
         let mut next = Some(first);
         while let Some(heard) = next {
             self.hear(heard);
+            if self.receipts.are_due() {
+                return;
+            }
             self.outbox.reach(self.reader.mark());
-            let goes_on = self.outbox.hand_on_now() && self.writer.len() < ANSWER_BACKLOG;
+            let goes_on = self.outbox.hand_on_now() && self.listens();
             next = if goes_on { self.reader.next_at_hand() } else { None };
         }
+    }
+
+    /// Answers a request of the agent that nobody else hears of.
+    fn answer_ourselves(&mut self, answer: Bytes) {
+        self.writer.push(answer);
+        let planned = matches!(self.turn, Turn::Planned { .. });
+        self.receipts.owe(if planned { u64::MAX } else { self.writer.last_piece() });
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -349,10 +381,10 @@ impl Peer {
     fn asked(&mut self, id: Value, method: &str, mut params: Value) {
         if method != CLIENT_METHOD_NAMES.session_request_permission {
             self.odd.refused_requests += 1;
-            return self.writer.push(message::refusal(&id, method));
+            return self.answer_ourselves(message::refusal(&id, method));
         }
         if matches!(self.turn, Turn::Cancelling) || self.is_stale(&params) {
-            return self.writer.push(permission::cancelled(&id));
+            return self.answer_ourselves(permission::cancelled(&id));
         }
         match self.permissions.open(id.clone()) {
             Ok(request) => self.outbox.push(AgentEvent::PermissionRequested {
@@ -361,7 +393,7 @@ impl Peer {
                 options: update::permission_options(&params),
                 tool_call: update::fields(taken(&mut params, "toolCall")),
             }),
-            Err(answer) => self.writer.push(answer),
+            Err(answer) => self.answer_ourselves(answer),
         }
     }
 

@@ -113,9 +113,14 @@ impl Peer {
     /// as long as ever.
     pub(super) fn resume(&mut self, turn: RunningTurn) {
         let RunningTurn { pieces, content, spoken, cancelling, request: _, open: _, answers: _ } = turn;
-        let Some(prompt) = line::prompt(&content) else { return self.refuse() };
+        if pieces.last < pieces.first {
+            return self.refuse();
+        }
         self.turn = Turn::Open { spoke: spoken.then(Instant::now), heeded: Heeded::Yes };
-        self.writer.complete(pieces, prompt);
+        // A prompt that is there may not be known any more.
+        if let Some(prompt) = line::prompt(&content) {
+            self.writer.complete(pieces, prompt);
+        }
         if cancelling {
             self.cancel();
         }

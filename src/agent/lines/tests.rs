@@ -238,9 +238,12 @@ async fn a_prompt_that_had_not_arrived_is_sent_once() {
     assert_eq!(fake.line().await, "go");
     drop(agent);
     assert!(fake.input.recv().await.is_none(), "only once");
-    let (mut fake, agent) = resumed(5, Some(turn(false)));
-    drop(agent);
-    assert!(fake.input.recv().await.is_none(), "it is there already");
+    for content in [turn(false).content, Vec::new()] {
+        let (mut fake, mut agent) = resumed(5, Some(RunningTurn { content, ..turn(true) }));
+        assert_eq!(ended(&mut agent).await, "end_turn");
+        drop(agent);
+        assert!(fake.input.recv().await.is_none(), "it is there already");
+    }
 }
 
 #[tokio::test(start_paused = true)]

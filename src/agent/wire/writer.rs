@@ -41,6 +41,11 @@ impl Writer {
         }
     }
 
+    /// The number of the last piece that has one.
+    pub(crate) const fn last_piece(&self) -> u64 {
+        self.last
+    }
+
     /// The number of the next piece that is pushed while nothing is planned.
     pub(crate) const fn next_piece(&self) -> u64 {
         self.last + 1

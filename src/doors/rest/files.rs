@@ -12,9 +12,11 @@ use poem_openapi::{
 use super::{
     Door, Group,
     answer::{Answer, Fetching, Packing, Removing, Storing, Unpacking},
+    download::Download,
     dto::file::{Folder, cursor_from_text},
+    media::{Octets, Tar},
     token::Token,
-    transfer::{Download, Octets, Tar, Upload},
+    upload::Upload,
 };
 use crate::{
     ids::SessionId,
@@ -114,8 +116,8 @@ impl Files {
     ) -> Answer<Put, Storing> {
         let write = async {
             let id = SessionId::from_client(&id.0);
-            let sink = door.service.write_file(&token.0, &id, &path.0, body.announced).await?;
-            Ok(match body.into_sink(sink, &door.config.server).await? {
+            let sink = door.service.write_file(&token.0, &id, &path.0, body.announced());
+            Ok(match body.hand_over(sink, &door.config.server).await? {
                 Written::New => Put::New,
                 Written::Replaced => Put::Replaced,
             })
@@ -171,8 +173,10 @@ impl Files {
         body: Upload<Tar>,
     ) -> Answer<Unpacked, Unpacking> {
         let unpack = async {
-            let sink = door.service.unpack(&token.0, &SessionId::from_client(&id.0), body.announced)?;
-            body.into_sink(sink, &door.config.server).await?;
+            let id = SessionId::from_client(&id.0);
+            let announced = body.announced();
+            let sink = async { door.service.unpack(&token.0, &id, announced) };
+            body.hand_over(sink, &door.config.server).await?;
             Ok(Unpacked::Unpacked)
         };
         unpack.await.into()

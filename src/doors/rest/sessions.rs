@@ -215,7 +215,7 @@ impl Door {
         let Created::Session(id) = &made.created else {
             return Err(Problem::internal("an open's key was answered with something else"));
         };
-        let session = self.service.session(caller, id).await.map_err(|_| idempotency::gone())?;
+        let session = self.service.session(caller, id).await.map_err(idempotency::gone)?;
         let answer = answer_of(session);
         made.answered(&answer);
         Ok(answer)
@@ -235,6 +235,7 @@ fn page() -> usize {
 fn key_and_value(label: &str) -> Result<(String, String), Problem> {
     let (key, value) = label
         .split_once(':')
+        .filter(|(key, _)| !key.is_empty())
         .ok_or_else(|| Problem::new(Code::InvalidRequest, "label must be written as key:value"))?;
     Ok((key.to_owned(), value.to_owned()))
 }

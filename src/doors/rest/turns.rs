@@ -246,7 +246,7 @@ impl Door {
         let Created::Turn(turn) = &made.created else {
             return Err(Problem::internal("a turn's key was answered with something else"));
         };
-        self.service.turn(caller, id, turn).await.map_err(|_| idempotency::gone())
+        self.service.turn(caller, id, turn).await.map_err(idempotency::gone)
     }
 }
 

@@ -49,6 +49,7 @@ impl House {
             user: UserId::parse("ada").expect("a good name"),
             session: SessionId::random(),
             key: Some(ModelKey(Arc::new(SecretString::from(CANARY)))),
+            key_missing: false,
             usage: sender,
         };
         Self { slot, socket, usage, binding, metrics, _folder: folder }

@@ -35,6 +35,7 @@ const GOODBYE_DEADLINE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Ends {
     pub input: mpsc::Receiver<Bytes>,
+    pub input_taken: watch::Sender<u64>,
     pub output: mpsc::Sender<FromAgent>,
     pub done_with: watch::Receiver<u64>,
     pub requests: mpsc::Receiver<Request>,
@@ -286,7 +287,10 @@ impl Task {
                     self.inbox.discard();
                 }
             }
-            Frame::InputTaken(number) => self.outbox.acknowledge(number),
+            Frame::InputTaken(number) => {
+                self.outbox.acknowledge(number);
+                self.ends.input_taken.send_replace(number);
+            }
             Frame::Exited(ending) => {
                 self.exit = Some(match ending {
                     Ending::Code(code) => AgentExit { code: Some(code), signal: None },

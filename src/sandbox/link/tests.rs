@@ -147,7 +147,7 @@ async fn a_link_that_is_left_acknowledges_nothing_and_leaves_the_agents_stdin_op
         pipes.done_with.send(2).expect("open");
         assert_eq!(hear(&mut supervisor).await, Frame::OutputTaken(2));
         leaving.begin();
-        let AgentPipes { input, output, done_with } = pipes;
+        let AgentPipes { input, output, done_with, .. } = pipes;
         drop(done_with);
         if reader_first {
             drop(output);

@@ -142,13 +142,15 @@ impl Driver {
     fn apply(&mut self, change: SessionChange) {
         let SessionChange { labels, mode, model, idle, max_age, permissions, key } = change;
         let expires_at = max_age.map(|age| self.expiry(age));
-        if key.is_some() {
+        let own_key = key.is_some();
+        if own_key {
             self.binding.key = key;
+            self.binding.key_missing = false;
             self.lease.bind(self.binding.clone());
         }
         {
             let mut status = self.session.locked();
-            status.needs_credential &= self.binding.key.is_none();
+            status.needs_credential = self.binding.key_missing;
             let Preferences { version, mode: old_mode, model: old_model, labels: old_labels, .. } =
                 &mut status.preferences;
             *version += 1;
@@ -158,6 +160,7 @@ impl Driver {
                 *old_labels = labels;
             }
             let preferences = &mut status.preferences;
+            preferences.own_key |= own_key;
             preferences.idle_timeout = idle.unwrap_or(preferences.idle_timeout);
             preferences.expires_at = expires_at.unwrap_or(preferences.expires_at);
             if let Some(permissions) = permissions {

@@ -88,6 +88,19 @@ impl Clock {
         self.turn = Some(now + self.settings.turn);
     }
 
+    /// The prompt waits to be written down before it is sent: that is not the agent's time.
+    pub(super) const fn prompt_waits(&mut self) {
+        self.first_output = None;
+    }
+
+    /// What is due of a turn is given a grace again.
+    pub(super) fn postpone(&mut self) {
+        let now = Instant::now();
+        for deadline in [&mut self.first_output, &mut self.turn, &mut self.kill].into_iter().flatten() {
+            *deadline = (*deadline).max(now + self.settings.cancel_grace);
+        }
+    }
+
     pub(super) const fn turn_speaks(&mut self) {
         self.first_output = None;
     }

@@ -129,14 +129,15 @@ impl Journal {
 
     /// Writes what was noted.
     pub(super) fn write(&mut self) {
-        // What came to no event need not be remembered: heard again, it comes to nothing again. But for a line that can't be heard again.
-        let marked = self.heard != self.written && (!self.batch.is_empty() || self.heard.torn);
+        // What came to no event need not be remembered as long as it can be heard again: it comes to nothing again.
+        let forgettable = self.heard.forgettable();
+        let lost_else = self.heard.torn || forgettable > self.forgotten;
+        let marked = self.heard != self.written && (!self.batch.is_empty() || lost_else);
         if marked {
             self.batch.change(record::mark(&self.session.id, &self.heard));
             self.written = self.heard;
         }
         let number = self.session.log.write(&mut self.batch);
-        let forgettable = self.heard.forgettable();
         if forgettable > self.forgotten {
             self.forgotten = forgettable;
             self.next.push(Then::Forget(forgettable));
@@ -151,7 +152,12 @@ impl Journal {
 
     /// Whether something waits to be durable.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || !self.has_room()
+        !self.waiting.is_empty()
+    }
+
+    /// Whether there is something the agent was to be told and was not yet.
+    pub(super) fn keeps_from_agent(&self) -> bool {
+        self.waiting.iter().any(|(_, then)| matches!(then, Then::Send(_) | Then::Tell(_)))
     }
 
     /// Waits until more is durable.
@@ -222,23 +228,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_to_nothing_is_forgotten_without_a_write_but_not_before_what_came_earlier_is_durable() {
+    async fn what_came_to_nothing_is_forgotten_only_when_the_mark_says_so_and_what_came_earlier_is_durable() {
         let store = Fake::new();
         let mut journal = journal(&store);
         journal.heard(upto(1));
         journal.write();
+        assert_eq!(marks(&store), 1);
         assert!(matches!(journal.due(), Some(Then::Forget(1))));
-        assert_eq!(store.changes().len(), 0);
+        // Behind the beginning of a line that isn't whole nothing can be forgotten, and nothing need be written.
+        journal.heard(Mark { stderr: upto(5).stderr, ..upto(1) });
+        journal.write();
+        assert_eq!(marks(&store), 1);
         store.hold();
         journal.event(EventType::MessageDelta, None, &json!({}));
-        journal.heard(upto(2));
+        journal.heard(upto(6));
         journal.write();
-        journal.heard(upto(3));
+        journal.heard(upto(7));
         journal.write();
         assert!(journal.due().is_none());
         store.release();
-        assert!(matches!(journal.due(), Some(Then::Forget(2))));
-        assert!(matches!(journal.due(), Some(Then::Forget(3))));
+        assert!(matches!(journal.due(), Some(Then::Forget(6))));
+        assert!(matches!(journal.due(), Some(Then::Forget(7))));
+        assert_eq!(marks(&store), 3);
     }
 
     #[tokio::test]
@@ -260,7 +271,7 @@ mod tests {
             journal.event(EventType::MessageDelta, None, &json!({"text": "x".repeat(10_000)}));
             journal.write();
         }
-        assert!(journal.is_waiting());
+        assert!(!journal.has_room());
         store.release();
         journal.moved().await;
         assert!(journal.has_room());

@@ -106,7 +106,10 @@ impl Driver {
         match pieces {
             Some(pieces) => self.begin_turn(planned, pieces),
             // The agent is gone; it says so itself.
-            None => planned.refuse(Refusal::Ended),
+            None => {
+                planned.refuse(Refusal::Ended);
+                self.session.with_status(|status| self.clock.turn_is_over(status));
+            }
         }
     }
 
@@ -141,7 +144,7 @@ impl Driver {
         }
         self.journal.session_changed();
         self.journal.then(Then::Send(go));
-        self.clock.turn_begins();
+        self.clock.prompt_waits();
         self.journal.answer(reply, Ok(turn));
     }
 
@@ -154,7 +157,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn cancel_turn(&mut self) {
+    /// Asks the agent to end its turn: the user wants it (`by` is `user`), or a deadline (`timeout`).
+    pub(super) fn cancel_turn(&mut self, by: &str) {
         let overdue = self.turn.as_ref().and_then(|turn| turn.overdue.as_ref()).map(|(_, why)| why.clone());
         let changed = {
             let mut status = self.session.locked();
@@ -168,9 +172,9 @@ impl Driver {
         // A second cancel neither asks again nor gives the agent more time.
         if let Some(changed) = changed {
             self.journal.change(changed);
-            self.tell(AgentCommand::Cancel);
+            self.journal.then(Then::Tell(AgentCommand::Cancel));
             self.clock.turn_is_cancelled();
-            self.resolve_all("user");
+            self.resolve_all(by);
         }
     }
 
@@ -214,7 +218,14 @@ impl Driver {
 
     /// A deadline passed.
     pub(super) fn on_time(&mut self) -> Option<End> {
-        match self.clock.due()? {
+        let due = self.clock.due()?;
+        // While the store can't keep up the agent isn't heard, and isn't told: it may have done all that was asked.
+        let cut_off = !self.journal.has_room() || self.journal.keeps_from_agent();
+        if cut_off && matches!(due, Due::FirstOutput | Due::Turn | Due::Kill) {
+            self.clock.postpone();
+            return None;
+        }
+        match due {
             Due::Permission(id) => {
                 self.time_out(&id);
                 None
@@ -242,7 +253,7 @@ impl Driver {
         if let Some(turn) = self.turn.as_mut() {
             turn.overdue = Some((Code::AgentTimeout, why.to_owned()));
         }
-        self.cancel_turn();
+        self.cancel_turn("timeout");
         None
     }
 }

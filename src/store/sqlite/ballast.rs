@@ -34,6 +34,10 @@ impl Ballast {
         self.bytes
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Makes it if it isn't there; whether it is now.
     pub(super) fn hold(&mut self) -> bool {
         if !self.held {

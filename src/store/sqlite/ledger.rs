@@ -26,23 +26,22 @@ const PLACES_MAX: usize = 16 * 1024;
 pub(super) enum Refusal {
     /// Something in it can never be written: a fault of the program.
     Never(String),
+    /// There is no room.
+    Full,
     /// The store doesn't work at this moment.
     Now(rusqlite::Error),
 }
 
 impl From<rusqlite::Error> for Refusal {
     fn from(error: rusqlite::Error) -> Self {
-        let never = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) => matches!(
-                failure.code,
-                ErrorCode::ConstraintViolation
-                    | ErrorCode::TooBig
-                    | ErrorCode::TypeMismatch
-                    | ErrorCode::ParameterOutOfRange
-            ),
-            _ => true,
-        };
-        if never { Self::Never(error.to_string()) } else { Self::Now(error) }
+        use ErrorCode::{ConstraintViolation, DiskFull, ParameterOutOfRange, TooBig, TypeMismatch};
+        match error.sqlite_error_code() {
+            Some(DiskFull) => Self::Full,
+            Some(ConstraintViolation | TooBig | TypeMismatch | ParameterOutOfRange) | None => {
+                Self::Never(error.to_string())
+            }
+            Some(_) => Self::Now(error),
+        }
     }
 }
 

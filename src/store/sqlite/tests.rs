@@ -1,8 +1,14 @@
 //! The store as its users see it, in a file of each test's own.
 
 mod claims;
+mod copies;
 mod durable;
 mod events;
+mod full;
+mod killed;
+mod versions;
+
+use std::{path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
@@ -23,7 +29,7 @@ impl House {
         Self { folder: tempfile::tempdir().expect("a folder for the test"), settings }
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    fn path(&self) -> PathBuf {
         self.folder.path().join(FILE_NAME)
     }
 
@@ -80,4 +86,20 @@ async fn until(mut so: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "it did not come to be");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Tells a child where to work.
+const FOLDER: &str = "GREENROOM_TEST_FOLDER";
+
+/// This test program itself.
+fn this_program() -> PathBuf {
+    std::env::current_exe().expect("the kernel knows")
+}
+
+/// A child that runs one of the ignored tests below this module; `command` ends with this program.
+fn child(test: &str, folder: &Path, mut command: Command) -> Command {
+    let (_crate, module) = module_path!().split_once("::").expect("it is in a crate");
+    let test = format!("{module}::{test}");
+    command.args([&test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]).env(FOLDER, folder);
+    command
 }

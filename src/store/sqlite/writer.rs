@@ -20,7 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, wal::CheckpointMode};
+use rusqlite::{Connection, wal::CheckpointMode};
+use tokio::sync::watch::Sender;
 use tracing::{error, info, warn};
 
 use super::{
@@ -41,6 +42,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_mins(10);
 /// How long the writer waits for readers that keep the log from beginning anew.
 const READERS_WAIT: Duration = Duration::from_millis(20);
+/// How often it is tried to get the ballast back.
+const HOLD: Duration = Duration::from_secs(10);
 /// How long one try to make room may take.
 const RELIEF: Duration = Duration::from_millis(500);
 
@@ -50,7 +53,7 @@ pub(super) struct Writer {
     pub(super) queue: Arc<Queue>,
     pub(super) claims: Arc<Claims>,
     pub(super) pressure: Arc<Pressure>,
-    pub(super) health: tokio::sync::watch::Sender<Health>,
+    pub(super) health: Sender<Health>,
     pub(super) ballast: Ballast,
     pub(super) debts: Debts,
     pub(super) ledger: Ledger,
@@ -65,6 +68,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn run(mut self) {
         let mut swept = Instant::now();
+        let mut held = Instant::now();
         let mut group = Vec::new();
         loop {
             match self.queue.next(&mut group, self.patience()) {
@@ -81,6 +85,10 @@ impl Writer {
                 self.claims.sweep();
                 self.debts.extend([Debt::Expired]);
             }
+            if !self.ballast.is_held() && held.elapsed() >= HOLD {
+                held = Instant::now();
+                self.ballast.hold();
+            }
             self.remove();
             self.relieve_log();
         }
@@ -88,7 +96,13 @@ impl Writer {
 
     fn patience(&self) -> Duration {
         match self.rest {
-            _ if self.debts.is_empty() => SWEEP,
+            _ if self.debts.is_empty() => {
+                if self.ballast.is_held() {
+                    SWEEP
+                } else {
+                    HOLD
+                }
+            }
             Some(until) => until.saturating_duration_since(Instant::now()),
             None => Duration::ZERO,
         }
@@ -117,46 +131,44 @@ impl Writer {
 
     /// Tries until it is written.
     fn insist(&mut self, group: &mut [Batch]) -> Outcome {
-        let mut pause = PAUSE_MIN;
-        let mut ready = true;
-        let mut failing: Option<Instant> = None;
+        let mut trouble = Trouble::default();
         loop {
-            if ready {
-                match self.ledger.write(&mut self.db, group) {
-                    Ok(debts) => {
-                        self.debts.extend(debts);
-                        if let Some(since) = failing {
-                            info!(after_ms = since.elapsed().as_millis() as u64, "the store can be written again");
-                            self.health.send_replace(Health::Well);
-                        }
-                        return Outcome::Written;
-                    }
-                    Err(Refusal::Never(reason)) => {
-                        if failing.is_some() {
-                            self.health.send_replace(Health::Well);
-                        }
-                        return Outcome::Refused(reason);
-                    }
-                    Err(Refusal::Now(fault)) => {
-                        let reason = sentence(&fault);
-                        if failing.is_none() {
-                            warn!(reason, "the store can't be written; it is tried again until it can");
-                            failing = Some(Instant::now());
-                        }
-                        self.health.send_replace(Health::Failing(reason));
-                        ready = fault.sqlite_error_code() != Some(ErrorCode::DiskFull);
-                    }
+            let written = if self.has_reserve() { self.ledger.write(&mut self.db, group) } else { Err(Refusal::Full) };
+            let (reason, full) = match written {
+                Ok(debts) => {
+                    self.debts.extend(debts);
+                    trouble.end(&self.health);
+                    return Outcome::Written;
+                }
+                Err(Refusal::Never(reason)) => {
+                    trouble.end(&self.health);
+                    return Outcome::Refused(reason);
+                }
+                Err(Refusal::Full) => ("the disk is full".to_owned(), true),
+                Err(Refusal::Now(fault)) => (sentence(&fault), false),
+            };
+            // Often there is room that only has to be made: then nobody has to know.
+            if full && trouble.is_first() && self.make_ready(group) {
+                continue;
+            }
+            trouble.tell(&self.health, reason);
+            loop {
+                if !self.queue.pause(trouble.pause()) {
+                    return Outcome::GivenUp;
+                }
+                if !full || self.make_ready(group) {
+                    break;
                 }
             }
-            if !self.queue.pause(pause) {
-                return Outcome::GivenUp;
-            }
-            pause = (2 * pause).min(PAUSE_MAX);
-            ready = ready || self.make_ready(group);
         }
     }
 
-    /// Makes what room it can. True: there is a reserve again, so that a next shortage can be dealt with too.
+    /// Whether there is room to get out of a shortage: outside, or as much in the file. Without it nothing is added.
+    fn has_reserve(&self) -> bool {
+        self.ballast.is_held() || self.free_inside().is_ok_and(|bytes| bytes >= self.ballast.bytes())
+    }
+
+    /// Makes what room it can. True: there is a reserve, so that a next shortage can be dealt with too.
     fn make_ready(&mut self, group: &mut [Batch]) -> bool {
         group.iter_mut().for_each(|batch| batch.give_relief(&mut self.relief));
         self.queue.take_relief(&mut self.relief);
@@ -168,7 +180,9 @@ impl Writer {
                 self.relief.clear();
             }
         }
-        self.ballast.hold() || self.free_inside().is_ok_and(|bytes| bytes >= self.ballast.bytes())
+        self.ballast.hold();
+        // Who gave these is told when its batch is written: so they come first.
+        self.relief.is_empty() && self.has_reserve()
     }
 
     fn make_room(&mut self, deadline: Instant) -> Result<(), Refusal> {
@@ -220,6 +234,42 @@ impl Writer {
         if self.pressure.is_requested() {
             let copied = restart_log(&self.db);
             self.pressure.relieved(copied.is_ok());
+        }
+    }
+}
+
+/// Tries that failed, from the first to the end of them.
+#[derive(Default)]
+struct Trouble {
+    tries: u32,
+    since: Option<Instant>,
+}
+
+impl Trouble {
+    /// Whether this failure is the first; once.
+    fn is_first(&mut self) -> bool {
+        self.tries += 1;
+        self.tries == 1
+    }
+
+    /// Says so: in the log once, in the store's health each time.
+    fn tell(&mut self, health: &Sender<Health>, reason: String) {
+        if self.since.is_none() {
+            warn!(reason, "the store can't be written; it is tried again until it can");
+            self.since = Some(Instant::now());
+        }
+        health.send_replace(Health::Failing(reason));
+    }
+
+    fn pause(&mut self) -> Duration {
+        self.tries += 1;
+        (PAUSE_MIN * self.tries.min(16)).min(PAUSE_MAX)
+    }
+
+    fn end(self, health: &Sender<Health>) {
+        if let Some(since) = self.since {
+            info!(after_ms = since.elapsed().as_millis() as u64, "the store can be written again");
+            health.send_replace(Health::Well);
         }
     }
 }

@@ -11,7 +11,7 @@ use tar::{EntryType, Header};
 
 use super::{
     ArchiveLimits, BLOCK, padding,
-    walk::{Kind, Met, Walk},
+    walk::{Kind, Met, Step, Walk},
 };
 use crate::workspace::{
     fault::FileError,
@@ -19,6 +19,8 @@ use crate::workspace::{
     reader::PIECE,
 };
 
+/// Entries that are looked at in one go: others want their turn.
+const ENTRIES_AT_ONCE: usize = 1024;
 /// The longest name a header itself has room for.
 const NAME_MAX: usize = 100;
 
@@ -29,7 +31,8 @@ pub struct Packer {
     limits: ArchiveLimits,
     walk: Walk,
     file: Option<Packing>,
-    packed: u64,
+    /// Bytes that were summed up, then those that were packed.
+    bytes: u64,
     done: bool,
 }
 
@@ -43,27 +46,42 @@ struct Packing {
 }
 
 impl LiveWorkspace {
-    /// Begins an archive of all there is. Its size is summed up first: an archive that would be too large isn't begun.
+    /// Begins an archive of all there is: first [`Packer::measure`] it.
     ///
     /// # Errors
     /// See [`FileError`].
     pub fn pack(&self, limits: ArchiveLimits) -> Result<Packer, FileError> {
-        let folder = self.enter()?;
-        let mut sum = 2 * BLOCK as u64;
-        let mut walk = Walk::new(&folder, limits)?;
-        while let Some(met) = walk.next(&folder)? {
-            let content = if matches!(met.kind, Kind::File) { size(&met.stat) } else { 0 };
-            let name = walk.path().as_bytes().len() as u64;
-            sum = sum.saturating_add(BLOCK as u64).saturating_add(content).saturating_add(name);
-            limits.check_bytes(sum)?;
-        }
-        let walk = Walk::new(&folder, limits)?;
-        Ok(Packer { workspace: self.clone(), limits, walk, file: None, packed: 0, done: false })
+        let walk = Walk::new(&self.enter()?, limits)?;
+        Ok(Packer { workspace: self.clone(), limits, walk, file: None, bytes: 2 * BLOCK as u64, done: false })
     }
 }
 
 impl Packer {
-    /// The next piece; none: that was all.
+    /// Sums up a part of what there is, so that an archive that would be too large isn't begun. Says whether that was all, and it can be read.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn measure(&mut self) -> Result<bool, FileError> {
+        let folder = self.workspace.enter()?;
+        for _ in 0..ENTRIES_AT_ONCE {
+            match self.walk.next(&folder)? {
+                Step::Past => {}
+                Step::To(Met { kind, stat }) => {
+                    let content = if matches!(kind, Kind::File) { size(&stat) } else { 0 };
+                    self.bytes = self.bytes.saturating_add(BLOCK as u64).saturating_add(content);
+                    self.limits.check_bytes(self.bytes)?;
+                }
+                Step::End => {
+                    self.walk = Walk::new(&folder, self.limits)?;
+                    self.bytes = 0;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The next piece, which may be empty; none: that was all.
     ///
     /// # Errors
     /// See [`FileError`]; it has become too large meanwhile.
@@ -73,7 +91,10 @@ impl Packer {
         }
         let folder = self.workspace.enter()?;
         let mut piece = Vec::with_capacity(PIECE + 2 * BLOCK);
-        while piece.len() < PIECE && !self.done {
+        for _ in 0..ENTRIES_AT_ONCE {
+            if self.done || piece.len() >= PIECE {
+                break;
+            }
             match &mut self.file {
                 Some(packing) => {
                     if packing.add_to(&mut piece)? {
@@ -83,16 +104,20 @@ impl Packer {
                 None => self.add_next(&folder, &mut piece)?,
             }
         }
-        self.packed += piece.len() as u64;
-        self.limits.check_bytes(self.packed)?;
+        self.bytes += piece.len() as u64;
+        self.limits.check_bytes(self.bytes)?;
         Ok(Some(piece.into()))
     }
 
     fn add_next(&mut self, folder: &Folder, piece: &mut Vec<u8>) -> Result<(), FileError> {
-        let Some(Met { kind, stat }) = self.walk.next(folder)? else {
-            piece.extend_from_slice(&[0; 2 * BLOCK]);
-            self.done = true;
-            return Ok(());
+        let Met { kind, stat } = match self.walk.next(folder)? {
+            Step::To(met) => met,
+            Step::Past => return Ok(()),
+            Step::End => {
+                piece.extend_from_slice(&[0; 2 * BLOCK]);
+                self.done = true;
+                return Ok(());
+            }
         };
         let name = self.walk.path().as_bytes();
         match kind {

@@ -19,6 +19,17 @@ use crate::workspace::{
     path::{FilePath, PATH_MAX},
 };
 
+/// One step of the walk.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// To something that goes into an archive.
+    To(Met),
+    /// Past something that doesn't.
+    Past,
+    /// That was all.
+    End,
+}
+
 /// What was met.
 #[derive(Debug)]
 pub(super) struct Met {
@@ -58,39 +69,36 @@ impl Walk {
         &self.path
     }
 
-    /// Goes on to the next file, folder or link that stays inside; none: that was all.
-    pub(super) fn next(&mut self, folder: &Folder) -> Result<Option<Met>, FileError> {
-        loop {
-            folder.pass.check()?;
-            if std::mem::take(&mut self.on_leaf) {
-                self.path.pop();
-            }
-            let Some(names) = self.levels.last_mut() else { return Ok(None) };
-            let Some(name) = names.next() else {
-                self.levels.pop();
-                self.path.pop();
-                continue;
-            };
-            if self.path.as_bytes().len() + 1 + name.len() > PATH_MAX {
-                return Err(FileError::TooLarge(format!("a path in an archive may have {PATH_MAX} bytes")));
-            }
-            self.path.push(&name);
-            self.on_leaf = true;
-            let met = match self.look(folder) {
-                Ok(Some(met)) => met,
-                Ok(None) => continue,
-                Err(error) if has_changed(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            if matches!(met.kind, Kind::Folder) {
-                match self.enter(folder) {
-                    Ok(()) => self.on_leaf = false,
-                    Err(error) if has_changed(&error) => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            return Ok(Some(met));
+    /// Goes on to the next entry.
+    pub(super) fn next(&mut self, folder: &Folder) -> Result<Step, FileError> {
+        match self.go_on(folder) {
+            Err(error) if has_changed(&error) => Ok(Step::Past),
+            other => other,
         }
+    }
+
+    fn go_on(&mut self, folder: &Folder) -> Result<Step, FileError> {
+        folder.pass.check()?;
+        if std::mem::take(&mut self.on_leaf) {
+            self.path.pop();
+        }
+        let Some(names) = self.levels.last_mut() else { return Ok(Step::End) };
+        let Some(name) = names.next() else {
+            self.levels.pop();
+            self.path.pop();
+            return Ok(Step::Past);
+        };
+        if self.path.as_bytes().len() + 1 + name.len() > PATH_MAX {
+            return Err(FileError::TooLarge(format!("a path in an archive may have {PATH_MAX} bytes")));
+        }
+        self.path.push(&name);
+        self.on_leaf = true;
+        let Some(met) = self.look(folder)? else { return Ok(Step::Past) };
+        if matches!(met.kind, Kind::Folder) {
+            self.enter(folder)?;
+            self.on_leaf = false;
+        }
+        Ok(Step::To(met))
     }
 
     /// What the path leads to, without opening it.

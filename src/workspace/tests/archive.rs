@@ -15,6 +15,7 @@ const LIMITS: ArchiveLimits = ArchiveLimits { bytes: 1024 * 1024, entries: 200 }
 impl Held {
     fn pack(&self, limits: ArchiveLimits) -> Result<Vec<u8>, FileError> {
         let mut packer = self.live().pack(limits)?;
+        while !packer.measure()? {}
         let mut archive = Vec::new();
         while let Some(piece) = packer.read()? {
             archive.extend_from_slice(&piece);
@@ -105,7 +106,7 @@ fn what_leads_out_or_is_neither_file_nor_folder_is_left_out() {
 fn an_archive_that_would_be_too_large_is_not_begun() {
     let held = held();
     fs::File::create(held.at("sparse")).expect("made").set_len(1 << 40).expect("a hole");
-    assert!(matches!(held.live().pack(LIMITS), Err(FileError::TooLarge(_))));
+    assert!(matches!(held.live().pack(LIMITS).expect("begun").measure(), Err(FileError::TooLarge(_))));
     held.live().delete(&path("sparse"), false).expect("removed");
     for number in 0..LIMITS.entries {
         fs::write(held.at(&number.to_string()), "").expect("written");
@@ -121,6 +122,7 @@ fn a_file_that_shrinks_while_it_is_packed_does_not_shift_what_follows() {
     fs::write(held.at("a"), vec![b'x'; 400_000]).expect("written");
     held.write("b", b"after").expect("written");
     let mut packer = held.live().pack(LIMITS).expect("begun");
+    assert!(packer.measure().expect("measured"));
     let mut archive = packer.read().expect("read").expect("some").to_vec();
     fs::write(held.at("a"), "").expect("cut");
     while let Some(piece) = packer.read().expect("read") {

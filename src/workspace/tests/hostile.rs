@@ -18,8 +18,6 @@ const TIME: Duration = Duration::from_secs(2);
 /// Until it is told to stop: swaps a folder for a link that leads out, and back, also one that is being written to.
 fn swap(workspace: &Path, stop: &AtomicBool) {
     let at = |name: &str| workspace.join(name);
-    fs::create_dir_all(at("real/sub")).expect("made");
-    fs::write(at("real/file"), "inside").expect("written");
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
@@ -40,6 +38,9 @@ fn swap(workspace: &Path, stop: &AtomicBool) {
 fn an_agent_that_swaps_folders_for_links_gets_nothing_outside_touched() {
     let held = held();
     let stop = AtomicBool::new(false);
+    fs::create_dir_all(held.at("real/sub")).expect("made");
+    fs::write(held.at("real/file"), "inside").expect("written");
+    symlink("real", held.at("dir")).expect("linked");
     let (mut inside, mut refused) = (0, 0);
     thread::scope(|scope| {
         scope.spawn(|| swap(&held.slot.workspace(), &stop));
@@ -65,6 +66,7 @@ fn an_agent_that_swaps_folders_for_links_gets_nothing_outside_touched() {
                 assert!(!listing.entries.iter().any(|entry| entry.name == "canary"), "the outside was listed");
             });
             let mut packer = held.live().pack(ArchiveLimits { bytes: 1 << 20, entries: 1000 }).expect("begun");
+            while !packer.measure().expect("measured") {}
             while let Some(piece) = packer.read().expect("read") {
                 assert!(!piece.windows(5).any(|bytes| bytes == b"sings"), "the outside was packed");
             }

@@ -8,12 +8,12 @@ use tokio_util::task::TaskTracker;
 use super::{Acp, answer, booted, chunk, end_turn, prompt};
 use crate::{
     agent::{
-        AgentCommand, AgentEvent, AgentProtocol, EVENT_CAPACITY,
+        AgentCommand, AgentEvent, AgentProtocol, EVENT_CAPACITY, LINE_HELD,
         fake::{Fake, fake, plan},
         framing::{LOG_LINE_LIMIT, STDOUT_LINE_LIMIT},
     },
     ids::TemplateName,
-    sandbox::pipes::{AgentExit, FromAgent, PIPE_CAPACITY, Stream},
+    sandbox::pipes::{AgentExit, CHUNK_COST, FromAgent, PIPE_CAPACITY, Stream},
     telemetry::{Metrics, SkippedLines},
 };
 
@@ -132,6 +132,70 @@ async fn an_agent_that_asks_and_never_reads_is_held_back() {
     let exit = async { drop(output.send(FromAgent::Exited(AgentExit { code: Some(0), signal: None })).await) };
     let (gone, (), ()) = tokio::join!(agent.gone(), read, exit);
     assert_eq!(gone, "the agent exited (code 0)");
+}
+
+#[tokio::test]
+async fn nothing_behind_a_request_that_we_answer_is_done_with_before_the_answer_has_arrived() {
+    let (mut fake, mut agent) = booted().await;
+    agent.said().await;
+    // The two pieces of the boot.
+    fake.taken.send_replace(2);
+    fake.say(&chunk("before")).await;
+    fake.say(&json!({"id": "f", "method": "fs/read_text_file"})).await;
+    fake.say(&chunk("behind")).await;
+    assert_eq!(agent.said().await.mark.forgettable(), 3);
+    assert_eq!(fake.message().await["id"], "f");
+    assert!(agent.events.try_recv().is_err(), "the question can be read again");
+    fake.taken.send_replace(3);
+    let (asked, behind) = (agent.said().await, agent.said().await);
+    assert!(asked.event.is_none() && matches!(behind.event, Some(AgentEvent::Message(_))));
+    assert_eq!((asked.mark.forgettable(), behind.mark.forgettable()), (4, 5));
+}
+
+#[tokio::test]
+async fn an_agent_whose_lines_come_to_nothing_is_not_held_back() {
+    let (mut fake, mut agent) = booted().await;
+    agent.said().await;
+    let late = format!("{}\n\n", json!({"id": 77, "result": {}}));
+    let listening = async {
+        let mut marks = 0;
+        while agent.said().await.mark.forgettable() < 1002 {
+            marks += 1;
+        }
+        marks
+    };
+    let writing = async {
+        for _ in 0..1000 {
+            fake.write(late.clone()).await;
+        }
+    };
+    let (marks, ()) = tokio::join!(listening, writing);
+    assert!(marks < 1000, "one for a chunk at most");
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_without_an_end_are_refused_or_cut_and_kept_by_nobody() {
+    let piece = Bytes::from(vec![0; 64 * 1024]);
+    let (mut fake, mut agent) = booted().await;
+    agent.said().await;
+    for number in 1..=1600 {
+        fake.write_to(Stream::Stderr, piece.clone()).await;
+        assert_eq!(agent.said().await.mark.forgettable(), 2 + number, "nothing is held of it");
+    }
+    fake.write_to(Stream::Stderr, Bytes::from_static(b"\nnext\n")).await;
+    let AgentEvent::Log { text, .. } = agent.event().await else { panic!("a line for people") };
+    assert!(text.len() <= LOG_LINE_LIMIT + '…'.len_utf8());
+    assert!(matches!(agent.event().await, AgentEvent::Log { text, .. } if text == "next"));
+    // On standard output it is the end after 8 MiB; only the first half of one is held.
+    for number in 0..STDOUT_LINE_LIMIT / piece.len() {
+        fake.write(piece.clone()).await;
+        if (number + 1) * (piece.len() + CHUNK_COST) > LINE_HELD {
+            let said = agent.said().await;
+            assert!(said.mark.torn && said.event.is_none());
+        }
+    }
+    fake.write(piece).await;
+    assert!(agent.gone().await.contains("a line is longer than"));
 }
 
 #[tokio::test]

@@ -29,12 +29,14 @@ async fn a_prompt_is_written_when_it_may_go_in_the_pieces_that_were_planned() {
 async fn what_the_agent_asks_meanwhile_is_answered_behind_the_prompt() {
     let (mut fake, mut agent) = booted().await;
     let (_, allow) = agent.plan(REQUEST, vec![text("hello")]).await;
-    fake.say(&json!({"id": "f", "method": "fs/read_text_file"})).await;
     fake.say(&chunk("heard")).await;
-    assert!(matches!(agent.event().await, AgentEvent::Message(_)));
+    fake.say(&json!({"id": "f", "method": "fs/read_text_file"})).await;
+    fake.say(&chunk("heard when that is answered")).await;
+    assert!(matches!(agent.event().await, AgentEvent::Message(block) if block == text("heard")));
     allow.send(()).expect("it is waited for");
     assert_eq!(fake.message().await["method"], "session/prompt");
     assert_eq!(fake.message().await["id"], "f");
+    assert!(matches!(agent.event().await, AgentEvent::Message(_)));
 }
 
 #[tokio::test]
