@@ -1,6 +1,6 @@
 //! Rooms' errors as callers see them.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     agent::AgentError,
@@ -84,10 +84,18 @@ impl From<FileError> for Problem {
             FileError::Conflict(_) => Code::Conflict,
             FileError::TooLarge(_) => Code::PayloadTooLarge,
             FileError::Ended => return policy::Refusal::Ended.into(),
+            FileError::Io { source, .. } if is_full(source) => {
+                return Self::new(Code::StoreUnavailable, "there is no room for it at the moment").because(error);
+            }
             FileError::Io { .. } => return Self::internal(error),
         };
         Self::new(code, error.to_string())
     }
+}
+
+/// No room, on the disk or in its quota.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<AgentError> for Problem {
