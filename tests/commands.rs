@@ -82,3 +82,37 @@ fn help_never_shows_the_value_of_a_variable() {
         assert!(output.status.success() && !text(&output.stdout).contains("canary"), "{}", text(&output.stdout));
     }
 }
+
+#[test]
+fn a_backup_is_a_private_copy_and_overwrites_nothing() {
+    use greenroom::store::sqlite::{FILE_NAME, Settings, Sqlite};
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let state = folder.path().display().to_string();
+    let to = folder.path().join("copy");
+    let copy = to.display().to_string();
+    let arguments = ["backup", "--to", &copy, "--state-dir", &state];
+
+    let output = greenroom(&arguments, &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("greenroom: ") && said.contains("there is no such file"), "{said}");
+
+    // Held open, as a server does.
+    let _store = Sqlite::open(&folder.path().join(FILE_NAME), &Settings::default()).expect("the store opens");
+    let output = greenroom(&arguments, &[]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+    let data = std::fs::metadata(&to).expect("it was made");
+    assert_eq!(data.permissions().mode() & 0o777, 0o600);
+    assert!(
+        said.starts_with(&format!("{copy}: {} bytes in ", data.len())) && said.ends_with(" s, checked\n"),
+        "{said}"
+    );
+
+    let output = greenroom(&arguments, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("exists; it is not overwritten"), "{}", text(&output.stderr));
+    assert_eq!(greenroom(&["backup"], &[]).status.code(), Some(2));
+    assert_eq!(greenroom(&["backup", "--to", &copy, "--config", "/nowhere.toml"], &[]).status.code(), Some(78));
+}

@@ -21,7 +21,10 @@ use greenroom::{
         sqlite::{FILE_NAME, Settings, Sqlite},
     },
 };
-use tokio::{sync::oneshot, time};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time,
+};
 
 /// Writes a session has under way.
 const UNDER_WAY: usize = 4;
@@ -37,19 +40,14 @@ async fn main() {
     let length = Duration::from_secs(seconds);
     let base = env::var_os("FOLDER").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     println!(
-        "{:<34} {:>10} {:>8} {:>9} {:>9} {:>9} {:>8}",
+        "{:<46} {:>10} {:>8} {:>9} {:>9} {:>9} {:>8}",
         "", "events/s", "MB/s", "p50 ms", "p99 ms", "max ms", "log MiB"
     );
-    let only = env::args().find(|argument| argument.starts_with("only=")).unwrap_or_default();
-    if only == "only=pace" {
-        pace(&base, length).await;
-        pace_beside_readers(&base, length).await;
-        return;
-    }
     for sessions in [1, 10, 100] {
-        flood(&base, sessions, length, None).await;
+        Flood { sessions, ..Flood::default() }.run(&base, length).await;
     }
-    flood(&base, 100, length, Some(20_000)).await;
+    Flood { sessions: 100, keep: Some(20_000), ..Flood::default() }.run(&base, length).await;
+    Flood { sessions: 100, rate: Some(1000), ..Flood::default() }.run(&base, length).await;
     pace(&base, length).await;
     pace_beside_readers(&base, length).await;
 }
@@ -111,54 +109,82 @@ fn events(session: &SessionId, first: u64, count: u64) -> Vec<Change> {
 
 type Times = Arc<Mutex<Vec<Duration>>>;
 
-/// All sessions write as fast as the store takes it; with `keep`, only so many events of each are kept.
-async fn flood(base: &Path, sessions: usize, length: Duration, keep: Option<u64>) {
-    let house = House::open(base, &format!("flood-{sessions}"));
-    put(&house.store, sessions).await;
-    let (written, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let times = Times::default();
-    let begun = Instant::now();
-    let writers: Vec<_> = (0..sessions)
-        .map(|number| {
-            let (store, id, written) = (Arc::clone(&house.store), session(number), Arc::clone(&written));
-            let (bytes, times) = (Arc::clone(&bytes), Arc::clone(&times));
-            tokio::spawn(async move {
-                let permits = Arc::new(tokio::sync::Semaphore::new(UNDER_WAY));
-                let mut next = 1;
-                for batch in BATCHES.iter().cycle().skip(number) {
-                    let permit = Arc::clone(&permits).acquire_owned().await.expect("never closed");
-                    if begun.elapsed() >= length {
-                        break;
-                    }
-                    let mut changes = events(&id, next, *batch);
-                    if let Change::Events { events, .. } = &changes[0] {
-                        bytes.fetch_add(events.iter().map(Bytes::len).sum::<usize>() as u64, Ordering::Relaxed);
-                    }
-                    next += batch;
-                    if let Some(up_to) = keep.and_then(|keep| next.checked_sub(keep)) {
-                        changes.push(Change::Trim { session: id.clone(), up_to });
-                    }
-                    let (written, times, batch, given) =
-                        (Arc::clone(&written), Arc::clone(&times), *batch, Instant::now());
-                    let done = move || {
-                        written.fetch_add(batch, Ordering::Relaxed);
-                        times.lock().expect("nobody panics").push(given.elapsed());
-                        drop(permit);
-                    };
-                    store.write(changes, Box::new(done));
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.expect("it ends well");
+/// Sessions that write at once.
+#[derive(Clone, Copy, Default)]
+struct Flood {
+    sessions: usize,
+    /// How many of its newest events each session keeps; all without.
+    keep: Option<u64>,
+    /// Events a second and session; as many as the store takes without.
+    rate: Option<u64>,
+}
+
+/// What a flood came to.
+#[derive(Default)]
+struct Sums {
+    events: AtomicU64,
+    bytes: AtomicU64,
+    times: Times,
+}
+
+impl Flood {
+    fn name(&self) -> String {
+        let rate = self.rate.map_or_else(|| "as fast as it goes".to_owned(), |rate| format!("{rate} events/s each"));
+        format!("{} sessions, {rate}{}", self.sessions, if self.keep.is_some() { ", old ones go" } else { "" })
     }
-    house.store.flush(PATIENCE).await.expect("it is written");
-    let took = begun.elapsed().as_secs_f64();
-    let per_second = |number: &AtomicU64| number.load(Ordering::Relaxed) as f64 / took;
-    let name = format!("{sessions} at once{}", if keep.is_some() { ", old ones go" } else { "" });
-    report(&name, per_second(&written), per_second(&bytes), &times, &house);
-    house.close().await;
+
+    async fn run(self, base: &Path, length: Duration) {
+        let house = House::open(base, "flood");
+        put(&house.store, self.sessions).await;
+        let sums = Arc::new(Sums::default());
+        let begun = Instant::now();
+        let writers: Vec<_> = (0..self.sessions)
+            .map(|number| tokio::spawn(self.write(number, Arc::clone(&house.store), Arc::clone(&sums), begun + length)))
+            .collect();
+        for writer in writers {
+            writer.await.expect("it ends well");
+        }
+        house.store.flush(PATIENCE).await.expect("it is written");
+        let took = begun.elapsed().as_secs_f64();
+        let per_second = |number: &AtomicU64| number.load(Ordering::Relaxed) as f64 / took;
+        report(&self.name(), per_second(&sums.events), per_second(&sums.bytes), &sums.times, &house);
+        house.close().await;
+    }
+
+    /// One session.
+    async fn write(self, number: usize, store: Arc<Sqlite>, sums: Arc<Sums>, end: Instant) {
+        let id = session(number);
+        let permits = Arc::new(Semaphore::new(UNDER_WAY));
+        let mut next = 1;
+        let mut due = time::Instant::now();
+        for batch in BATCHES.iter().copied().cycle().skip(number) {
+            if let Some(rate) = self.rate {
+                time::sleep_until(due).await;
+                due +=
+                    Duration::from_secs(1) * u32::try_from(batch).expect("small") / u32::try_from(rate).expect("small");
+            }
+            let permit = Arc::clone(&permits).acquire_owned().await.expect("never closed");
+            if Instant::now() >= end {
+                break;
+            }
+            let mut changes = events(&id, next, batch);
+            if let Change::Events { events, .. } = &changes[0] {
+                let bytes = events.iter().map(Bytes::len).sum::<usize>();
+                sums.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            next += batch;
+            if let Some(up_to) = self.keep.and_then(|keep| next.checked_sub(keep)) {
+                changes.push(Change::Trim { session: id.clone(), up_to });
+            }
+            let (sums, given) = (Arc::clone(&sums), Instant::now());
+            let done = move || {
+                sums.events.fetch_add(batch, Ordering::Relaxed);
+                sums.times.lock().expect("nobody panics").push(given.elapsed());
+                drop(permit);
+            };
+            store.write(changes, Box::new(done));
+        }
+    }
 }
 
 /// One event at a time, at a steady pace.
@@ -218,5 +244,5 @@ fn report(name: &str, events: f64, bytes: f64, times: &Times, house: &House) {
     times.sort_unstable();
     let part = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
     let (p50, p99, max) = (part(0.5), part(0.99), part(1.0));
-    println!("{name:<34} {events:>10.0} {:>8.1} {p50:>9.3} {p99:>9.3} {max:>9.3} {:>8}", bytes / 1e6, house.log_mib());
+    println!("{name:<46} {events:>10.0} {:>8.1} {p50:>9.3} {p99:>9.3} {max:>9.3} {:>8}", bytes / 1e6, house.log_mib());
 }

@@ -84,9 +84,7 @@ impl AgentProtocol for Lines {
         let (event_queue, events) = mpsc::channel(EVENT_CAPACITY);
         let outbox = Outbox::new(event_queue, plan.mark);
         let mut peer = peer::Peer::new(reader, writer, command_queue, outbox, self.quiet_time);
-        if let Some(turn) = plan.turn {
-            peer.resume(turn);
-        }
+        peer.resume(plan.turn, plan.after_cancel);
         self.spawn(peer);
         Ok(Agent { commands, events, done_with, memory: plan.memory, boot: BootTimes::default() })
     }

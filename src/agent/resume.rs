@@ -26,6 +26,8 @@ pub struct ResumePlan {
     pub mark: Mark,
     /// Newest piece of input the supervisor has.
     pub input_received: u64,
+    /// The turn before the one that runs, or before now, was cancelled. A line-oriented program may still be at it.
+    pub after_cancel: bool,
     /// The turn that wasn't over.
     pub turn: Option<RunningTurn>,
     /// Deadline for each answer of the agent, as at its boot.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
-    /// The state folder: slots, workspaces, keys. One file system, which the engine sees under the same path.
+    /// The state folder: the store, slots, workspaces, keys. One file system, which the engine sees under the same path.
     /// Default `/var/lib/greenroom`.
     pub dir: PathBuf,
     /// What an event that a reader has seen survives. Default `process`.

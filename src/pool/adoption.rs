@@ -104,6 +104,7 @@ async fn warm(starter: &Starter, foundling: Foundling, memory: serde_json::Value
         memory,
         mark: Mark::default(),
         input_received: adopted.input_received(),
+        after_cancel: false,
         turn: None,
         answer_deadline: adopted.answer_deadline(),
     };

@@ -13,6 +13,7 @@ use crate::{
     session::{
         SessionHandle,
         recover::{Alive, Found, TakenUp, find},
+        status::{Status, TurnState},
     },
     store::StoredSession,
 };
@@ -109,10 +110,17 @@ async fn adopt(
         memory: session.identity.memory.clone(),
         mark,
         input_received: adopted.input_received(),
+        after_cancel: session.with_status(after_cancel),
         turn,
         answer_deadline: adopted.answer_deadline(),
     };
     let mut lease = pool.adopt(adopted.resume(plan)?).await?;
     let (agent, early) = lease.take_agent().ok_or("a sandbox was taken up without its agent")?;
     Ok((agent, early, lease))
+}
+
+/// Whether the turn before the one that runs, or the last one, was cancelled.
+fn after_cancel(status: &Status) -> bool {
+    let over = status.turns.iter().rev().find(|turn| turn.state != TurnState::Running);
+    over.is_some_and(|turn| matches!(&turn.state, TurnState::Ended(reason) if reason == "cancelled"))
 }

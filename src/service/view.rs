@@ -229,7 +229,7 @@ pub struct MeView {
     pub opens: (u32, u32),
     /// Prompts that may be sent at once now, and the burst.
     pub prompts: (u32, u32),
-    /// Tokens since the server started.
+    /// All tokens they ever used, over restarts too.
     pub usage: Tokens,
 }
 

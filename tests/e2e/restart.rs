@@ -9,13 +9,17 @@ mod remains;
 mod streams;
 mod times;
 
-use hyper::StatusCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, id},
     house::House,
     settings::{CONTAINER, Settings},
+    wait::until,
 };
 
 /// Settings of a server whose agents wait long for the next one.
@@ -23,10 +27,17 @@ fn settings() -> Settings {
     Settings::new().set("sandbox", "orphan_grace", "\"60s\"")
 }
 
-/// Kills the server as a crash would, and starts it again at once.
+/// Kills the server as a crash would, and starts it again at once. Waits until it serves, and not for its stock, which a busy machine takes
+/// its time for.
 async fn restart(house: &mut House) {
     house.crash().await;
-    house.launch().await;
+    house.launch_unready();
+    let visitor = house.visitor();
+    let serves = async || {
+        let health = visitor.try_call(Method::GET, "/healthz", &[], Bytes::new()).await;
+        health.is_ok_and(|health| health.status == StatusCode::OK).then_some(())
+    };
+    until("the server serves again", Duration::from_secs(60), serves).await;
 }
 
 /// Starts a turn without reading it, and gives back its id.

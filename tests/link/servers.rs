@@ -72,6 +72,7 @@ impl Kept {
             memory: self.memory.clone(),
             mark: self.mark,
             input_received: link.input_received(),
+            after_cancel: false,
             turn: self.ended.is_none().then_some(turn),
             answer_deadline: PATIENCE,
         };

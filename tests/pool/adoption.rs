@@ -22,6 +22,7 @@ fn plan(adopted: &Adopted) -> ResumePlan {
         memory: adopted.slot().ready().expect("it says so").memory,
         mark: Mark::default(),
         input_received: adopted.input_received(),
+        after_cancel: false,
         turn: None,
         answer_deadline: adopted.answer_deadline(),
     }

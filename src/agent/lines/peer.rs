@@ -111,15 +111,28 @@ impl Peer {
 
     /// Goes on with a turn that another server began. The quiet time begins anew, if the program has said something: one that hasn't may think
     /// as long as ever.
-    pub(super) fn resume(&mut self, turn: RunningTurn) {
-        let RunningTurn { pieces, content, spoken, cancelling, request: _, open: _, answers: _ } = turn;
+    pub(super) fn resume(&mut self, turn: Option<RunningTurn>, after_cancel: bool) {
+        // The rest of a cancelled turn is thrown away, up to its result or its silence; a prompt that wasn't sent waits for that.
+        let thrown_away = |next| Turn::Open { spoke: Some(Instant::now()), heeded: Heeded::No { next } };
+        let Some(RunningTurn { pieces, content, spoken, cancelling, request: _, open: _, answers: _ }) = turn else {
+            if after_cancel {
+                self.turn = thrown_away(None);
+            }
+            return;
+        };
         if pieces.last < pieces.first {
             return self.refuse();
         }
-        self.turn = Turn::Open { spoke: spoken.then(Instant::now), heeded: Heeded::Yes };
+        let unsent = self.writer.next_piece() <= pieces.first;
         // A prompt that is there may not be known any more.
-        if let Some(prompt) = line::prompt(&content) {
-            self.writer.complete(pieces, prompt);
+        match line::prompt(&content) {
+            Some(prompt) if unsent && after_cancel => self.turn = thrown_away(Some(prompt)),
+            prompt => {
+                self.turn = Turn::Open { spoke: spoken.then(Instant::now), heeded: Heeded::Yes };
+                if let Some(prompt) = prompt {
+                    self.writer.complete(pieces, prompt);
+                }
+            }
         }
         if cancelling {
             self.cancel();

@@ -194,8 +194,19 @@ async fn a_program_that_has_not_exited_is_well() {
 }
 
 fn resumed(input_received: u64, turn: Option<RunningTurn>) -> (Fake, Agent) {
+    resumed_after(false, input_received, turn)
+}
+
+fn resumed_after(after_cancel: bool, input_received: u64, turn: Option<RunningTurn>) -> (Fake, Agent) {
     let (fake, pipes) = fake();
-    let plan = ResumePlan { memory: json!(null), mark: Mark::default(), input_received, turn, answer_deadline: QUIET };
+    let plan = ResumePlan {
+        memory: json!(null),
+        mark: Mark::default(),
+        input_received,
+        after_cancel,
+        turn,
+        answer_deadline: QUIET,
+    };
     (fake, Lines::new(QUIET, TaskTracker::new()).resume(pipes, plan).expect("is taken up"))
 }
 
@@ -229,6 +240,16 @@ async fn a_program_that_had_not_spoken_may_think_on() {
     tokio::time::sleep(QUIET * 50).await;
     fake.write("at last\n").await;
     assert_eq!(message(&mut agent).await, "at last\n");
+    assert_eq!(ended(&mut agent).await, "end_turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_cancelled_turn_is_thrown_away_before_a_prompt_that_had_not_arrived_is_sent() {
+    let (mut fake, mut agent) = resumed_after(true, 4, Some(turn(false)));
+    fake.write("late\n").await;
+    assert_eq!(fake.line().await, "go", "after the quiet time");
+    fake.write("mine\n").await;
+    assert_eq!(message(&mut agent).await, "mine\n");
     assert_eq!(ended(&mut agent).await, "end_turn");
 }
 

@@ -98,6 +98,12 @@ impl Writer {
         if self.last >= pieces.last {
             return;
         }
+        // What was to come before it never will. Its numbers are passed over with pieces of nothing, so that the message has those that were
+        // written down: a second server after us counts by them too.
+        while self.next_piece() < pieces.first {
+            self.waiting.push_back(Bytes::new());
+            self.last += 1;
+        }
         let there = usize::try_from(self.next_piece().saturating_sub(pieces.first)).unwrap_or(usize::MAX);
         message.advance(there.saturating_mul(PIECE_MAX).min(message.len()));
         self.cut(message);

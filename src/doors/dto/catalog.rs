@@ -64,7 +64,7 @@ pub struct Me {
     pub opens: Pace,
     /// Sending prompts.
     pub prompts: Pace,
-    /// Tokens since the server started.
+    /// All tokens the caller ever used, over restarts too.
     pub usage: Usage,
 }
 

@@ -36,9 +36,9 @@ macro_rules! failures {
 
 failures! {
     /// Calls that only need a token.
-    Plain: 400 401 500;
+    Plain: 400 401 500 503;
     /// Calls about one thing of the caller's.
-    Lookup: 400 401 404 500;
+    Lookup: 400 401 404 500 503;
     /// Calls that open a session.
     Opening: 400 401 409 413 415 422 429 500 502 503 504;
     /// Calls that change a session.
@@ -48,9 +48,9 @@ failures! {
     /// The call that may do both.
     Chatting: 400 401 409 413 415 429 500 502 503 504;
     /// Calls that change a turn.
-    Changing: 400 401 404 409 500;
+    Changing: 400 401 404 409 500 503;
     /// Calls with a body that change something.
-    Answering: 400 401 404 409 413 415 500;
+    Answering: 400 401 404 409 413 415 500 503;
     /// Calls that read events.
     Reading: 400 401 404 410 429 500 503;
     /// Calls that read a file or a folder.

@@ -43,7 +43,7 @@ impl Health {
 
     /// Can the server serve?
     ///
-    /// The engine answers, the stock is not empty.
+    /// The engine answers, the stock is not empty, and what happens can be written down.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
     async fn ready(&self, door: Data<&Arc<Door>>) -> Answer<Readiness, Open> {
         let readiness = door.service.readiness().await;

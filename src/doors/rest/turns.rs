@@ -87,6 +87,7 @@ impl Turns {
     /// With `Accept: text/event-stream` the answer is the turn's event stream; leaving it does not end the turn. One turn at a
     /// time: 409 `TURN_IN_PROGRESS`.
     #[oai(path = "/sessions/:id/turns", method = "post", operation_id = "start_turn")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn start(
         &self,
         door: Data<&Arc<Door>>,

@@ -3,6 +3,8 @@
 //! What a group says about one session's events and mark is gathered first and written once: a row for all its events, and only the last mark.
 //! The places of sessions are remembered between groups. They are forgotten when a transaction fails, so they never run ahead of the file.
 
+mod place;
+
 use std::{collections::HashMap, mem, sync::Arc};
 
 use bytes::Bytes;
@@ -10,14 +12,13 @@ use rusqlite::{
     CachedStatement, Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params,
 };
 
+use self::place::Place;
 use super::{claims::Claims, debts::Debt, queue::Batch};
 use crate::{
     ids::SessionId,
     store::{Change, IdempotencyKey, SessionRow},
 };
 
-/// Text after which a row of events ends, in bytes: a reader in the middle of it reads all of it, and it is trimmed as a whole.
-const ROW_BYTES: usize = 128 * 1024;
 /// Sessions whose place is remembered.
 const PLACES_MAX: usize = 16 * 1024;
 
@@ -43,22 +44,6 @@ impl From<rusqlite::Error> for Refusal {
             Some(_) => Self::Now(error),
         }
     }
-}
-
-/// Where a session's log is, and what is to be written to it.
-#[derive(Debug)]
-struct Place {
-    row: i64,
-    /// Its newest event, gathered ones included.
-    last: u64,
-    /// Forgotten: takes nothing.
-    gone: bool,
-    /// The number of the first gathered event.
-    first: u64,
-    lines: Vec<u8>,
-    mark: Option<String>,
-    /// Whether something is gathered.
-    touched: bool,
 }
 
 /// Writes groups.
@@ -192,18 +177,7 @@ impl Ledger {
         if first != place.last + 1 {
             return Err(Refusal::Never(format!("event {first} of {session} can't follow event {}", place.last)));
         }
-        for event in events {
-            if event.contains(&b'\n') {
-                return Err(Refusal::Never(format!("event {} of {session} has a line break", place.last + 1)));
-            }
-            if place.lines.len() + event.len() >= ROW_BYTES && !place.lines.is_empty() {
-                place.write_row(db)?;
-            }
-            place.lines.extend_from_slice(event);
-            place.lines.push(b'\n');
-            place.last += 1;
-        }
-        Ok(())
+        events.iter().try_for_each(|event| place.gather(db, session, event))
     }
 
     fn trim(&mut self, db: &Connection, session: &SessionId, up_to: u64) -> Result<(), Refusal> {
@@ -222,7 +196,7 @@ impl Ledger {
         if let Some(at) = self.find(db, session)?.filter(|at| !self.places[*at].gone) {
             let row = self.places[at].row;
             db.prepare_cached(NOTE)?.execute([row])?;
-            self.places[at] = Place { touched: self.places[at].touched, ..Place::new(row, 0, true) };
+            self.places[at].forget();
             self.debts.push(Debt::Forget { row });
         }
         Ok(())
@@ -280,38 +254,6 @@ impl Ledger {
         self.places.push(place);
         self.by_session.insert(session.clone(), self.places.len() - 1);
         self.places.len() - 1
-    }
-}
-
-impl Place {
-    fn new(row: i64, last: u64, gone: bool) -> Self {
-        Self { row, last, gone, first: last + 1, lines: Vec::new(), mark: None, touched: false }
-    }
-
-    /// Writes what was gathered.
-    fn write_down(&mut self, db: &Connection) -> Result<(), Refusal> {
-        const MARK: &str = "INSERT OR REPLACE INTO marks (session, document) VALUES (?1, ?2)";
-        self.touched = false;
-        if !self.lines.is_empty() {
-            self.write_row(db)?;
-            // Sessions come and go: what each of them needed once is not kept.
-            self.lines = Vec::new();
-        }
-        if let Some(mark) = self.mark.take() {
-            db.prepare_cached(MARK)?.execute(params![self.row, mark])?;
-        }
-        Ok(())
-    }
-
-    fn write_row(&mut self, db: &Connection) -> Result<(), Refusal> {
-        const PUT: &str = "INSERT INTO events (session, first, last, bytes, lines) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let count = self.last + 1 - self.first;
-        let text = self.lines.len() as u64 - count;
-        let row = params![self.row, whole(self.first), whole(self.last), whole(text), self.lines];
-        db.prepare_cached(PUT)?.execute(row)?;
-        self.first = self.last + 1;
-        self.lines.clear();
-        Ok(())
     }
 }
 

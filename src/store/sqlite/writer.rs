@@ -13,6 +13,9 @@
 //! A change is written at once; what comes while a transaction runs makes up the next one. So company forms by itself when there is much to do,
 //! and nobody waits for it when there is not.
 
+mod relief;
+mod trouble;
+
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,8 +25,9 @@ use std::{
 
 use rusqlite::{Connection, wal::CheckpointMode};
 use tokio::sync::watch::Sender;
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
+use self::trouble::Trouble;
 use super::{
     ballast::Ballast,
     checkpoint::{Pressure, copy_log},
@@ -35,17 +39,14 @@ use super::{
 };
 use crate::store::{Change, Health, sqlite::PAGE_BYTES};
 
-/// The first pause before writing is tried again, and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long to wait before removing is tried again.
+const REST: Duration = Duration::from_secs(1);
 /// How often answers and claims whose time is over are looked for.
 const SWEEP: Duration = Duration::from_mins(10);
 /// How long the writer waits for readers that keep the log from beginning anew.
 const READERS_WAIT: Duration = Duration::from_millis(20);
 /// How often it is tried to get the ballast back.
 const HOLD: Duration = Duration::from_secs(10);
-/// How long one try to make room may take.
-const RELIEF: Duration = Duration::from_millis(500);
 
 /// Writes groups until the queue ends.
 pub(super) struct Writer {
@@ -163,55 +164,6 @@ impl Writer {
         }
     }
 
-    /// Whether there is room to get out of a shortage: outside, or as much in the file. Without it nothing is added.
-    fn has_reserve(&self) -> bool {
-        self.ballast.is_held() || self.free_inside().is_ok_and(|bytes| bytes >= self.ballast.bytes())
-    }
-
-    /// Makes what room it can. True: there is a reserve, so that a next shortage can be dealt with too.
-    fn make_ready(&mut self, group: &mut [Batch]) -> bool {
-        group.iter_mut().for_each(|batch| batch.give_relief(&mut self.relief));
-        self.queue.take_relief(&mut self.relief);
-        let deadline = Instant::now() + RELIEF;
-        if self.make_room(deadline).is_err() {
-            self.ballast.release();
-            if let Err(Refusal::Never(reason)) = self.make_room(deadline) {
-                error!(reason, "room can't be made; this is a fault in Greenroom");
-                self.relief.clear();
-            }
-        }
-        self.ballast.hold();
-        // Who gave these is told when its batch is written: so they come first.
-        self.relief.is_empty() && self.has_reserve()
-    }
-
-    fn make_room(&mut self, deadline: Instant) -> Result<(), Refusal> {
-        copy_log(&self.db, CheckpointMode::PASSIVE)?;
-        if !self.relief.is_empty() {
-            let batch = Batch { changes: mem::take(&mut self.relief), done: Box::new(|| {}) };
-            let group = [batch];
-            let written = self.ledger.write(&mut self.db, &group);
-            let [batch] = group;
-            match written {
-                Ok(debts) => self.debts.extend(debts),
-                Err(refusal) => {
-                    self.relief = batch.changes;
-                    return Err(refusal);
-                }
-            }
-        }
-        while !self.debts.is_empty() && Instant::now() < deadline {
-            self.debts.pay(&mut self.db, 0)?;
-        }
-        Ok(copy_log(&self.db, CheckpointMode::PASSIVE)?)
-    }
-
-    /// Room in the file that nothing uses, in bytes.
-    fn free_inside(&self) -> rusqlite::Result<u64> {
-        let number = |name| self.db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        Ok((number("freelist_count")? * number("page_size")?).cast_unsigned())
-    }
-
     /// Removes a slice of what is no longer kept.
     fn remove(&mut self) {
         let resting = self.rest.is_some_and(|until| Instant::now() < until);
@@ -226,50 +178,16 @@ impl Writer {
         {
             warn!(reason = sentence(fault), "what is no longer kept can't be removed now; it is tried again");
         }
-        self.rest = paid.is_err().then(|| Instant::now() + PAUSE_MAX);
+        self.rest = paid.is_err().then(|| Instant::now() + REST);
     }
 
     /// Copies the rest of a log that grew too long, while nobody adds to it, and waits a little for readers that are in it.
     fn relieve_log(&self) {
         if self.pressure.is_requested() {
+            let begun = Instant::now();
             let copied = restart_log(&self.db);
             self.pressure.relieved(copied.is_ok());
-        }
-    }
-}
-
-/// Tries that failed, from the first to the end of them.
-#[derive(Default)]
-struct Trouble {
-    tries: u32,
-    since: Option<Instant>,
-}
-
-impl Trouble {
-    /// Whether this failure is the first; once.
-    fn is_first(&mut self) -> bool {
-        self.tries += 1;
-        self.tries == 1
-    }
-
-    /// Says so: in the log once, in the store's health each time.
-    fn tell(&mut self, health: &Sender<Health>, reason: String) {
-        if self.since.is_none() {
-            warn!(reason, "the store can't be written; it is tried again until it can");
-            self.since = Some(Instant::now());
-        }
-        health.send_replace(Health::Failing(reason));
-    }
-
-    fn pause(&mut self) -> Duration {
-        self.tries += 1;
-        (PAUSE_MIN * self.tries.min(16)).min(PAUSE_MAX)
-    }
-
-    fn end(self, health: &Sender<Health>) {
-        if let Some(since) = self.since {
-            info!(after_ms = since.elapsed().as_millis() as u64, "the store can be written again");
-            health.send_replace(Health::Well);
+            debug!(took_ms = begun.elapsed().as_millis() as u64, anew = copied.is_ok(), "the store's log was copied");
         }
     }
 }

@@ -22,6 +22,7 @@ fn resume_plan(turn: Option<RunningTurn>) -> ResumePlan {
         memory: json!({"session": "two", "former": ["one"]}),
         mark: Mark::default(),
         input_received: 9,
+        after_cancel: false,
         turn,
         answer_deadline: std::time::Duration::from_secs(20),
     }

@@ -115,3 +115,26 @@ async fn the_files_are_for_the_server_alone() {
         assert_eq!(file.metadata().expect("readable").permissions().mode() & 0o777, 0o600, "{file:?}");
     }
 }
+
+#[tokio::test]
+async fn the_log_of_changes_has_a_bound_while_it_is_written_without_a_pause() {
+    const MIB: u64 = 1024 * 1024;
+    let mut house = House::new();
+    house.settings = Settings { log_step_bytes: MIB / 4, log_bytes: MIB, ..house.settings };
+    let store = house.open();
+    let id = session(1);
+    write(&store, vec![put(&id)]).await;
+    let log = house.folder.path().join(format!("{FILE_NAME}-wal"));
+    let mut longest = 0;
+    for round in 0..100 {
+        for seq in round * 10 + 1..=round * 10 + 10 {
+            let events = vec![vec![b'x'; 64 * 1024].into()];
+            store.write(vec![Change::Events { session: id.clone(), first: seq, events }], Box::new(|| {}));
+        }
+        // Only so much is under way.
+        store.flush(PATIENCE).await.expect("it is written");
+        longest = longest.max(std::fs::metadata(&log).expect("it is there").len());
+    }
+    // Of 63 MiB in all.
+    assert!(longest < 20 * MIB, "{longest} bytes");
+}

@@ -170,7 +170,7 @@ async fn a_forgotten_session_is_gone_at_once_and_its_room_comes_back() {
     write(&store, vec![put(&id), numbered(&id, 41, 1)]).await;
     assert_eq!(read(&store, &id, 0).await, [0; 0]);
     let kept = store.sessions().await.expect("read");
-    assert_eq!(kept.iter().map(|kept| kept.row.session.clone()).collect::<Vec<_>>(), [other.clone()]);
+    assert_eq!(kept.iter().map(|kept| &kept.row.session).collect::<Vec<_>>(), [&other]);
     let left = || {
         let db = rusqlite::Connection::open(house.path()).expect("it opens");
         let count = |table: &str| -> i64 {
