@@ -2,7 +2,8 @@
 //! agent, and a driver that keeps some of what it heard.
 
 use greenroom::agent::{
-    Agent, AgentCommand, AgentEvent, AgentProtocol as _, BootPlan, Mark, Pieces, ResumePlan, RunningTurn, acp::Acp,
+    Agent, AgentCommand, AgentEvent, AgentProtocol as _, BootPlan, Mark, Pieces, ResumePlan, RunningTurn, Said,
+    acp::Acp,
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -89,17 +90,29 @@ impl Kept {
             if number >= kept {
                 continue;
             }
-            self.mark = said.mark;
-            match said.event {
-                Some(AgentEvent::Message(block)) => self.text.push_str(block["text"].as_str().unwrap()),
-                Some(AgentEvent::TurnEnded { stop_reason }) => self.ended = Some(stop_reason),
-                Some(AgentEvent::Log { .. }) | None => {}
-                Some(other) => panic!("{other:?}"),
-            }
+            self.keep(said);
             if number < acknowledged {
-                agent.done_with.send_replace(said.mark.forgettable());
+                agent.done_with.send_replace(self.mark.forgettable());
             }
         }
+    }
+
+    fn keep(&mut self, said: Said) {
+        self.mark = said.mark;
+        match said.event {
+            Some(AgentEvent::Message(block)) => self.text.push_str(block["text"].as_str().unwrap()),
+            Some(AgentEvent::TurnEnded { stop_reason }) => self.ended = Some(stop_reason),
+            Some(AgentEvent::Log { .. }) | None => {}
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Keeps what comes until nothing has come for a while; whether anything was heard before that at all.
+    async fn hear_all_there_is(&mut self, agent: &mut Agent) -> bool {
+        while let Ok(said) = timeout(Duration::from_millis(500), agent.events.recv()).await {
+            self.keep(said.unwrap());
+        }
+        !self.text.is_empty()
     }
 }
 
@@ -133,6 +146,27 @@ async fn every_word_of_a_turn_is_heard_once_though_eight_servers_die_in_it() {
     kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
     assert_eq!(kept.ended.as_deref(), Some("end_turn"));
     assert!(kept.text == wanted, "{} bytes instead of {}", kept.text.len(), wanted.len());
+}
+
+#[tokio::test]
+async fn a_server_that_acknowledged_nothing_holds_nobody_up_behind_it() {
+    // More than a window of output is kept before it dies, and nothing of it was acknowledged; the supervisor sends no more than a window.
+    let sandbox = agent(&["--deltas", "20000"]);
+    let mut kept = Kept::default();
+    let (link, pipes) = sandbox.link().await;
+    let mut agent = boot(pipes).await;
+    kept.plan(&agent, "hello").await.send(()).unwrap();
+    // It is held back by its own window then.
+    let held_back = async { while !kept.hear_all_there_is(&mut agent).await {} };
+    timeout(PATIENCE, held_back).await.unwrap();
+    assert!(kept.ended.is_none(), "all of it fits into a window");
+    kill(link, agent);
+    let (link, pipes) = sandbox.link().await;
+    let mut agent = kept.resume(&link, pipes, "hello");
+    kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
+    assert_eq!(kept.ended.as_deref(), Some("end_turn"));
+    assert!(kept.text.ends_with(" 19999"));
+    drop(link);
 }
 
 #[tokio::test]
