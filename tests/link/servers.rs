@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 use super::{Duration, PATIENCE, Sandbox, timeout};
 use greenroom::sandbox::{link::Link, pipes::AgentPipes};
 
+/// The image of the real agent.
+const GEMINI: &str = "greenroom/gemini:latest";
+
 /// What outlives a server.
 #[derive(Debug, Default)]
 struct Kept {
@@ -60,21 +63,21 @@ impl Kept {
     }
 
     fn resume(&self, link: &Link, pipes: AgentPipes, prompt: &str) -> Agent {
-        let turn = RunningTurn {
+        let turn = self.pieces.filter(|_| self.ended.is_none()).map(|pieces| RunningTurn {
             request: 1,
-            pieces: self.pieces.unwrap(),
+            pieces,
             content: Self::content(prompt),
             spoken: !self.text.is_empty(),
             cancelling: false,
             open: Vec::new(),
             answers: Vec::new(),
-        };
+        });
         let plan = ResumePlan {
             memory: self.memory.clone(),
             mark: self.mark,
             input_received: link.input_received(),
             after_cancel: false,
-            turn: self.ended.is_none().then_some(turn),
+            turn,
             answer_deadline: PATIENCE,
         };
         Acp::default().resume(pipes, plan).unwrap()
@@ -102,7 +105,7 @@ impl Kept {
         match said.event {
             Some(AgentEvent::Message(block)) => self.text.push_str(block["text"].as_str().unwrap()),
             Some(AgentEvent::TurnEnded { stop_reason }) => self.ended = Some(stop_reason),
-            Some(AgentEvent::Log { .. }) | None => {}
+            Some(AgentEvent::Log { .. } | AgentEvent::Update(_)) | None => {}
             Some(other) => panic!("{other:?}"),
         }
     }
@@ -196,4 +199,27 @@ async fn a_prompt_arrives_once_though_servers_die_while_it_goes_out() {
         kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
         assert!(kept.text == format!("{prompt} 0 1 2"), "{} bytes came back", kept.text.len());
     }
+}
+
+#[tokio::test]
+async fn gemini_cli_is_taken_up_between_turns_and_in_a_turn() {
+    let sandbox = Sandbox::start(&[], &["docker", "run", "--rm", "-i", "--network", "none", GEMINI]);
+    let (link, pipes) = sandbox.link().await;
+    let agent = boot(pipes).await;
+    let mut kept = Kept { memory: agent.memory.clone(), ..Kept::default() };
+    kill(link, agent);
+    let (link, pipes) = sandbox.link().await;
+    let agent = kept.resume(&link, pipes, "");
+    // Answered without a model. The server dies with the prompt anywhere between its own queue and the agent.
+    kept.plan(&agent, "/help").await.send(()).unwrap();
+    kill(link, agent);
+    let (link, pipes) = sandbox.link().await;
+    let mut agent = kept.resume(&link, pipes, "/help");
+    kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
+    assert_eq!(
+        (kept.ended.as_deref(), kept.text.matches("Gemini CLI Help").count()),
+        (Some("end_turn"), 1),
+        "{kept:?}"
+    );
+    drop(link);
 }
