@@ -1,6 +1,6 @@
 //! A server that is told to stop leaves its sandboxes to the next one; told to drain, or by Ctrl-C, it ends them.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -11,8 +11,8 @@ use crate::{
     follower::{Follower, assert_counts},
     house::{House, model},
     permissions::{WRITE, option},
+    pools::no_orphans,
     settings::Settings,
-    wait::until,
 };
 
 /// What a client is told to wait before it comes again.
@@ -20,11 +20,17 @@ const RETRY: Option<u64> = Some(1000);
 
 /// Tells the server to stop, and waits until it has; everything must go on without it.
 async fn handed_over(house: &mut House) {
-    let before = house.engine().running(&house.instance).await;
+    // The sandbox that proved the engine may be there for a moment more.
+    no_orphans(house).await;
+    let before = running(house).await;
     house.terminate();
     assert_eq!(house.ended().await.code(), Some(0));
-    let after = house.engine().running(&house.instance).await;
-    assert!(before.iter().all(|container| after.contains(container)), "{before:?}, then {after:?}");
+    assert_eq!(running(house).await, before);
+}
+
+/// The containers that run.
+async fn running(house: &House) -> BTreeSet<String> {
+    house.engine().running(&house.instance).await.into_iter().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,20 +86,14 @@ async fn a_gemini_in_stock_is_taken_over_and_so_is_one_that_waits_for_an_answer(
     let turn = start(&alice, &session, WRITE).await;
     let asked = follower.up_to("permission.requested").await;
     house.stocked().await;
-    let mut before = house.engine().running(&house.instance).await;
-    before.sort_unstable();
+    let before = running(&house).await;
 
     for _ in 0..2 {
         handed_over(&mut house).await;
         house.launch().await;
     }
-    // Beside them there was the sandbox that proves the engine, for a moment.
-    let same = async || {
-        let mut after = house.engine().running(&house.instance).await;
-        after.sort_unstable();
-        (after == before).then_some(())
-    };
-    until("the same sandboxes run as before", Duration::from_secs(10), same).await;
+    no_orphans(&house).await;
+    assert_eq!(running(&house).await, before);
     let permission = asked.content["permission_id"].as_str().expect("an id");
     let answer = format!("/v1/sessions/{}/permissions/{permission}", id(&session));
     let given = alice.post(&answer, &json!({"option_id": option(&asked, "allow_once")})).await;
