@@ -108,7 +108,6 @@ impl Limits {
     }
 
     /// Holds one of the user's sessions that was granted before, whatever the limit says now.
-    #[must_use]
     pub fn keep_session(&self, user: &UserId) -> Permit {
         self.sessions.keep(user)
     }

@@ -26,6 +26,7 @@ mod permission;
 mod probe;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod update;
 
 use async_trait::async_trait;

@@ -34,6 +34,7 @@ use super::{
     message::{self, Message},
     permission::{self, Permissions},
     probe::{self, Complaints},
+    turn::{self, Allowed, Turn},
     update,
 };
 use crate::{
@@ -55,27 +56,6 @@ const COMMAND_BACKLOG: usize = 32;
 const ANSWER_BACKLOG: usize = 256;
 /// Commands wait when this many of our requests have no answer.
 const CALL_LIMIT: usize = 16;
-
-/// Where the turn is.
-#[derive(Debug)]
-enum Turn {
-    Idle,
-    /// Its prompt may not be written yet.
-    Planned {
-        id: u64,
-        go: oneshot::Receiver<()>,
-    },
-    Running,
-    Cancelling,
-}
-
-/// What `session/prompt` carries. The schema's own type would take the content apart.
-#[derive(Serialize)]
-struct PromptParams<'a> {
-    #[serde(rename = "sessionId")]
-    session: &'a str,
-    prompt: &'a [Value],
-}
 
 /// What was passed over, for the log when the task ends.
 #[derive(Debug, Default)]
@@ -150,7 +130,7 @@ impl Peer {
     pub(super) fn resume(&mut self, turn: RunningTurn) {
         let RunningTurn { request, pieces, content, spoken: _, cancelling, open, answers } = turn;
         let id = prompt_id(request);
-        self.writer.complete(pieces, self.prompt_message(id, &content));
+        self.writer.complete(pieces, turn::prompt(id, &self.memory.session, &content));
         self.calls.open(id, AGENT_METHOD_NAMES.session_prompt, Asker::Turn, None);
         self.permissions = Permissions::resumed(open);
         for (agent_id, option_id) in answers {
@@ -186,7 +166,7 @@ impl Peer {
                     Ok(heard) => self.hear_chunk(heard),
                     Err(end) => return Some(end),
                 },
-                allowed = may_go(&mut self.turn) => self.begin_turn(allowed),
+                allowed = turn::may_go(&mut self.turn) => self.begin_turn(allowed),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.calls.expire(Instant::now());
                 }
@@ -251,7 +231,7 @@ impl Peer {
             return;
         }
         let id = prompt_id(request);
-        let pieces = self.writer.plan(self.prompt_message(id, content));
+        let pieces = self.writer.plan(turn::prompt(id, &self.memory.session, content));
         self.turn = Turn::Planned { id, go };
         // A driver that has gone meanwhile will not say go either.
         let _gone = planned.send(pieces);
@@ -271,11 +251,6 @@ impl Peer {
             // What we answered behind the prompt has a number now.
             self.receipts.owe(self.writer.last_piece());
         }
-    }
-
-    fn prompt_message(&self, id: u64, content: &[Value]) -> Bytes {
-        let params = PromptParams { session: &self.memory.session, prompt: content };
-        message::request(id, AGENT_METHOD_NAMES.session_prompt, &params)
     }
 
     fn cancel(&mut self) {
@@ -410,20 +385,6 @@ impl Peer {
     /// Whether this is about a session that was left.
     fn is_stale(&self, params: &Value) -> bool {
         params["sessionId"].as_str().is_some_and(|session| self.memory.is_former(session))
-    }
-}
-
-/// Whether a planned prompt may be written.
-struct Allowed {
-    id: u64,
-    go: bool,
-}
-
-/// Waits for the driver's word on a planned prompt; for ever if there is none. Dropping the future loses nothing.
-async fn may_go(turn: &mut Turn) -> Allowed {
-    match turn {
-        Turn::Planned { id, go } => Allowed { id: *id, go: go.await.is_ok() },
-        Turn::Idle | Turn::Running | Turn::Cancelling => std::future::pending().await,
     }
 }
 
