@@ -63,8 +63,14 @@ async fn measure(name: &str, protocol: &dyn AgentProtocol, memory: Value, line: 
     let (input, _to_agent) = mpsc::channel(PIPE_CAPACITY);
     let (from_agent, output) = mpsc::channel(PIPE_CAPACITY);
     let pipes = AgentPipes { input, input_taken: watch::channel(u64::MAX).1, output, done_with: watch::channel(0).0 };
-    let plan =
-        ResumePlan { memory, mark: Mark::default(), input_received: 0, turn: None, answer_deadline: Duration::ZERO };
+    let plan = ResumePlan {
+        memory,
+        mark: Mark::default(),
+        input_received: 0,
+        after_cancel: false,
+        turn: None,
+        answer_deadline: Duration::ZERO,
+    };
     let Agent { commands: _commands, events: mut said, done_with, .. } =
         protocol.resume(pipes, plan).expect("taken up");
     let all = Bytes::from(line.repeat(CHUNK * 16 / line.len() + 1));

@@ -66,6 +66,24 @@ fn workspace(house: &House) -> PathBuf {
     leased.expect("a slot is leased").join("box/workspace")
 }
 
+/// Sends the first half of a file.
+async fn begin_put(house: &House, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(house.address).await.expect("the server listens");
+    let head =
+        format!("PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\ncontent-length: 1000000\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    socket.write_all(&[b'x'; 500_000]).await.expect("sent");
+    socket
+}
+
+/// How many files below a folder somebody has open that have no name.
+fn open_without_a_name(folder: &Path) -> usize {
+    let processes = fs::read_dir("/proc").expect("there").filter_map(|process| Some(process.ok()?.path().join("fd")));
+    let open = processes.filter_map(|files| fs::read_dir(files).ok()).flatten();
+    let open = open.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    open.filter(|file| file.starts_with(folder) && file.to_string_lossy().ends_with(" (deleted)")).count()
+}
+
 /// Folders in one another, as an agent could make them.
 fn nest(top: &Path, depth: usize) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -282,18 +300,35 @@ async fn an_agent_that_swaps_folders_for_links_gets_nothing_outside_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_leaves_no_half_file_and_the_next_one_has_the_whole_ones() {
+    let mut house = House::start(Settings::new().shell()).await;
+    let alice = house.alice();
+    let session = alice.open(json!({"template": "shell", "workspace": "kept"})).await;
+    assert_eq!(alice.put(&session, "dir/file", "whole").await.status, StatusCode::CREATED);
+    let mut socket = begin_put(&house, &below(&session, "dir/half")).await;
+    let begun = async || (open_without_a_name(&workspace(&house)) > 0).then_some(());
+    until("the half file is being written", SOON, begun).await;
+    house.crash().await;
+    let _reset = socket.shutdown().await;
+    house.launch().await;
+
+    assert_eq!(alice.read(&session, "dir/file").await.text(), "whole");
+    assert_eq!(alice.ask(&session, "ls -A /sandbox/workspace/dir").await.trim(), "file");
+    assert_eq!(alice.put(&session, "dir/file", "new").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(alice.workspaces().await[0]["session"], session["id"]);
+    alice.close(&session).await;
+    alice.read(&session, "dir/file").await.problem(409, "SESSION_ENDED");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_who_hangs_up_leaves_no_half_file() {
     let house = House::start(Settings::new().shell()).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;
     alice.put(&session, "file", "old").await;
     for path in [below(&session, "file"), below(&session, "new"), format!("/v1/sessions/{}/archive", id(&session))] {
-        let mut socket = TcpStream::connect(house.address).await.expect("the server listens");
-        let head = format!(
-            "PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\ncontent-length: 1000000\r\n\r\n"
-        );
-        socket.write_all(head.as_bytes()).await.expect("sent");
-        socket.write_all(&[b'x'; 500_000]).await.expect("sent");
+        let mut socket = begin_put(&house, &path).await;
         socket.shutdown().await.expect("said");
         let mut answer = Vec::new();
         let _reset = within("the server is done with it", SOON, socket.read_to_end(&mut answer)).await;
