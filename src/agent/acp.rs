@@ -11,7 +11,8 @@
 //!
 //! *Boot* ([`boot`]) fails on a wrong version, a refusal, a missed deadline, an exit or a broken limit; the pipes are dropped then. An
 //! agent that lists ways to authenticate must list `gateway`; one that lists none needs none. *Run* ([`peer`]) ends with
-//! `Gone` when the agent does, or silently when its driver is gone. Neither file-system access nor terminals are offered;
+//! `Gone` when the agent does, or silently when its driver is gone. *Resume* begins in the middle of it, idle, running or cancelling, in a session
+//! that another server opened: what that one may not have told the agent any more is told again, above all the prompt, so far as it hasn't arrived. Neither file-system access nor terminals are offered;
 //! asking for them anyway is answered with "method not found".
 //!
 //! Our own peer and not the SDK's: that one reads lines of any length, queues without bounds, and answers lines that are no JSON

@@ -13,6 +13,8 @@
 //! *Cancel*: there is no way to tell the program. The turn ends as `cancelled` at once, and the rest of its answer, up to its
 //! `result` or quiet time, is thrown away. A prompt sent meanwhile waits for that. Modes, models and permissions don't exist; a new
 //! session is only forgotten words, and the program can't be moved to another folder.
+//!
+//! *Resume* goes on with the turn that ran; the quiet time begins anew if the program had spoken. A cancelled turn's rest is still thrown away.
 
 mod line;
 mod peer;

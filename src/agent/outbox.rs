@@ -10,7 +10,10 @@ use super::{AgentError, AgentEvent, Mark, Said};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DriverGone;
 
-/// Events that wait for room in the driver's queue. Few: a protocol reads the next line when none waits.
+/// Events that are collected before they go to the driver.
+const AT_ONCE: usize = 64;
+
+/// Events that wait for room in the driver's queue. Few: a protocol reads the next chunk when none waits.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     events: mpsc::Sender<Said>,
@@ -49,6 +52,12 @@ impl Outbox {
     /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Whether the events of another line may be pushed. Events go to the driver some at a time, because waking it costs more than most events
+    /// do; whoever pushes while it may hands them on at the end.
+    pub(crate) fn takes_more(&mut self) -> bool {
+        self.waiting.len() < AT_ONCE || self.hand_on_now()
     }
 
     /// Hands on what the driver's queue has room for; whether that was all.

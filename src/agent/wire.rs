@@ -28,8 +28,12 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Parts the pipes. Reading begins behind the mark, piece numbers behind `received`.
+    ///
+    /// What the mark covers is done with: a server that died may not have said so any more, and what comes of it again is nothing that could say it.
+    /// If nobody did, it could fill the window for ever.
     pub(crate) fn new(pipes: AgentPipes, mark: Mark, received: u64) -> Self {
         let AgentPipes { input, input_taken, output, done_with } = pipes;
+        done_with.send_replace(mark.forgettable());
         let (reader, writer) = (Reader::new(output, mark), Writer::new(input, received));
         Self { reader, writer, receipts: Receipts::new(input_taken), done_with }
     }

@@ -241,7 +241,6 @@ impl Pools {
     /// Ends all waiting, all starting, and all that keeps the pools; hands all stock to the reaper. When it returns nothing is started any more,
     /// so that what the reaper has then is all there is.
     pub async fn close(&self) {
-        // Before the stock is let go of: a sweep that is under way would take what is left for nobody's.
         self.halt().await;
         for pool in self.all() {
             pool.close();

@@ -14,7 +14,10 @@ use super::Pools;
 use crate::{
     ids::SlotId,
     runtime::{BoxState, Found, Runtime, RuntimeError},
-    sandbox::census::{Census, Record, SandboxState},
+    sandbox::{
+        census::{Census, Record, SandboxState},
+        link::Leaving,
+    },
     telemetry::labels::Discard,
 };
 
@@ -35,10 +38,15 @@ pub struct Swept {
 /// # Errors
 /// The engine doesn't give its list.
 pub async fn unknown(runtime: &dyn Runtime, census: &Census) -> Result<Swept, RuntimeError> {
-    destroy_unknown(runtime, census, &runtime.list().await?).await
+    destroy_unknown(runtime, census, &runtime.list().await?, &Leaving::default()).await
 }
 
-async fn destroy_unknown(runtime: &dyn Runtime, census: &Census, list: &[Found]) -> Result<Swept, RuntimeError> {
+async fn destroy_unknown(
+    runtime: &dyn Runtime,
+    census: &Census,
+    list: &[Found],
+    leaving: &Leaving,
+) -> Result<Swept, RuntimeError> {
     let mut swept = Swept::default();
     // After the list: whatever is on it was admitted before it was made, so what is missing here is nobody's, or ended meanwhile.
     let known = census.records();
@@ -47,6 +55,10 @@ async fn destroy_unknown(runtime: &dyn Runtime, census: &Census, list: &[Found])
         let is_ours = |record: &Record| record.container.as_ref().is_none_or(|container| *container == found.container);
         if known.get(&found.slot).is_some_and(is_ours) {
             continue;
+        }
+        // It may be missing because it was just left to the next run of the server. Whoever leaves one has said so before.
+        if leaving.has_begun() {
+            break;
         }
         info!(slot = %found.slot, state = ?found.state, "destroying a container nobody knows");
         match runtime.remove(&found.container).await {
@@ -74,7 +86,7 @@ pub(super) async fn run(pools: Arc<Pools>, every: Duration) {
 /// One sweep, both ways.
 pub(super) async fn both_ways(pools: &Pools) {
     let Some(list) = end_those_that_do_not_run(pools).await else { return };
-    if let Err(error) = destroy_unknown(&*pools.runtime, &pools.census, &list).await {
+    if let Err(error) = destroy_unknown(&*pools.runtime, &pools.census, &list, &pools.starter.leaving()).await {
         warn!(%error, "the sweep could not be finished");
     }
 }

@@ -78,7 +78,7 @@ async fn kill(house: &mut House, phases: &mut broadcast::Receiver<Phase>, turns:
     while blows.kills() < rounds {
         // Mostly something gets done in between: who is killed at once each time has nothing that could be lost. The real agents take
         // longer than most servers live here; they get their turn, too.
-        let of_whom = if chance.below(3) == 0 { &turns.large } else { &turns.small };
+        let of_whom = if chance.below(5) == 0 { &turns.large } else { &turns.small };
         let done = of_whom.load(Ordering::Relaxed);
         if chance.below(4) > 0 {
             let ended = async || (of_whom.load(Ordering::Relaxed) > done).then_some(());

@@ -2,13 +2,17 @@
 //! agent, and a driver that keeps some of what it heard.
 
 use greenroom::agent::{
-    Agent, AgentCommand, AgentEvent, AgentProtocol as _, BootPlan, Mark, Pieces, ResumePlan, RunningTurn, acp::Acp,
+    Agent, AgentCommand, AgentEvent, AgentProtocol as _, BootPlan, Mark, Pieces, ResumePlan, RunningTurn, Said,
+    acp::Acp,
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{Duration, PATIENCE, Sandbox, timeout};
 use greenroom::sandbox::{link::Link, pipes::AgentPipes};
+
+/// The image of the real agent.
+const GEMINI: &str = "greenroom/gemini:latest";
 
 /// What outlives a server.
 #[derive(Debug, Default)]
@@ -59,21 +63,21 @@ impl Kept {
     }
 
     fn resume(&self, link: &Link, pipes: AgentPipes, prompt: &str) -> Agent {
-        let turn = RunningTurn {
+        let turn = self.pieces.filter(|_| self.ended.is_none()).map(|pieces| RunningTurn {
             request: 1,
-            pieces: self.pieces.unwrap(),
+            pieces,
             content: Self::content(prompt),
             spoken: !self.text.is_empty(),
             cancelling: false,
             open: Vec::new(),
             answers: Vec::new(),
-        };
+        });
         let plan = ResumePlan {
             memory: self.memory.clone(),
             mark: self.mark,
             input_received: link.input_received(),
             after_cancel: false,
-            turn: self.ended.is_none().then_some(turn),
+            turn,
             answer_deadline: PATIENCE,
         };
         Acp::default().resume(pipes, plan).unwrap()
@@ -89,17 +93,29 @@ impl Kept {
             if number >= kept {
                 continue;
             }
-            self.mark = said.mark;
-            match said.event {
-                Some(AgentEvent::Message(block)) => self.text.push_str(block["text"].as_str().unwrap()),
-                Some(AgentEvent::TurnEnded { stop_reason }) => self.ended = Some(stop_reason),
-                Some(AgentEvent::Log { .. }) | None => {}
-                Some(other) => panic!("{other:?}"),
-            }
+            self.keep(said);
             if number < acknowledged {
-                agent.done_with.send_replace(said.mark.forgettable());
+                agent.done_with.send_replace(self.mark.forgettable());
             }
         }
+    }
+
+    fn keep(&mut self, said: Said) {
+        self.mark = said.mark;
+        match said.event {
+            Some(AgentEvent::Message(block)) => self.text.push_str(block["text"].as_str().unwrap()),
+            Some(AgentEvent::TurnEnded { stop_reason }) => self.ended = Some(stop_reason),
+            Some(AgentEvent::Log { .. } | AgentEvent::Update(_)) | None => {}
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Keeps what comes until nothing has come for a while; whether anything was heard before that at all.
+    async fn hear_all_there_is(&mut self, agent: &mut Agent) -> bool {
+        while let Ok(said) = timeout(Duration::from_millis(500), agent.events.recv()).await {
+            self.keep(said.unwrap());
+        }
+        !self.text.is_empty()
     }
 }
 
@@ -136,6 +152,27 @@ async fn every_word_of_a_turn_is_heard_once_though_eight_servers_die_in_it() {
 }
 
 #[tokio::test]
+async fn a_server_that_acknowledged_nothing_holds_nobody_up_behind_it() {
+    // More than a window of output is kept before it dies, and nothing of it was acknowledged; the supervisor sends no more than a window.
+    let sandbox = agent(&["--deltas", "20000"]);
+    let mut kept = Kept::default();
+    let (link, pipes) = sandbox.link().await;
+    let mut agent = boot(pipes).await;
+    kept.plan(&agent, "hello").await.send(()).unwrap();
+    // It is held back by its own window then.
+    let held_back = async { while !kept.hear_all_there_is(&mut agent).await {} };
+    timeout(PATIENCE, held_back).await.unwrap();
+    assert!(kept.ended.is_none(), "all of it fits into a window");
+    kill(link, agent);
+    let (link, pipes) = sandbox.link().await;
+    let mut agent = kept.resume(&link, pipes, "hello");
+    kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
+    assert_eq!(kept.ended.as_deref(), Some("end_turn"));
+    assert!(kept.text.ends_with(" 19999"));
+    drop(link);
+}
+
+#[tokio::test]
 async fn a_prompt_arrives_once_though_servers_die_while_it_goes_out() {
     // 2 MB, and the agent gives it back as its first delta.
     let prompt = "0123456789abcdef".repeat(128 * 1024);
@@ -162,4 +199,27 @@ async fn a_prompt_arrives_once_though_servers_die_while_it_goes_out() {
         kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
         assert!(kept.text == format!("{prompt} 0 1 2"), "{} bytes came back", kept.text.len());
     }
+}
+
+#[tokio::test]
+async fn gemini_cli_is_taken_up_between_turns_and_in_a_turn() {
+    let sandbox = Sandbox::start(&[], &["docker", "run", "--rm", "-i", "--network", "none", GEMINI]);
+    let (link, pipes) = sandbox.link().await;
+    let agent = boot(pipes).await;
+    let mut kept = Kept { memory: agent.memory.clone(), ..Kept::default() };
+    kill(link, agent);
+    let (link, pipes) = sandbox.link().await;
+    let agent = kept.resume(&link, pipes, "");
+    // Answered without a model. The server dies with the prompt anywhere between its own queue and the agent.
+    kept.plan(&agent, "/help").await.send(()).unwrap();
+    kill(link, agent);
+    let (link, pipes) = sandbox.link().await;
+    let mut agent = kept.resume(&link, pipes, "/help");
+    kept.hear(&mut agent, u64::MAX, u64::MAX, u64::MAX).await;
+    assert_eq!(
+        (kept.ended.as_deref(), kept.text.matches("Gemini CLI Help").count()),
+        (Some("end_turn"), 1),
+        "{kept:?}"
+    );
+    drop(link);
 }

@@ -275,19 +275,20 @@ impl Peer {
         self.writer.push(message::request(id, call, params));
     }
 
-    /// Hears what has come and the rest of its chunk, as far as the driver takes the events at once. The rest is bounded, and a command that
-    /// waits meanwhile waits for what is a moment for us.
+    /// Hears what has come and the rest of its chunk, as far as the driver takes the events. The rest is bounded, and a command that waits
+    /// meanwhile waits for what is a moment for us.
     fn hear_chunk(&mut self, first: Heard) {
         let mut next = Some(first);
         while let Some(heard) = next {
             self.hear(heard);
             if self.receipts.are_due() {
-                return;
+                break;
             }
             self.outbox.reach(self.reader.mark());
-            let goes_on = self.outbox.hand_on_now() && self.listens();
+            let goes_on = self.outbox.takes_more() && self.writer.len() < ANSWER_BACKLOG;
             next = if goes_on { self.reader.next_at_hand() } else { None };
         }
+        self.outbox.hand_on_now();
     }
 
     /// Answers a request of the agent that nobody else hears of.

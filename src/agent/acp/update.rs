@@ -27,14 +27,18 @@ pub(crate) fn unknown(method: String, params: Value) -> AgentEvent {
 
 /// The fields of an update or a tool call under the names of API.md.
 pub(crate) fn fields(value: Value) -> Value {
-    let Value::Object(mut fields) = value else { return value };
-    fields.remove("sessionUpdate");
-    for (theirs, ours) in [("toolCallId", "tool_call_id"), ("rawInput", "raw_input"), ("rawOutput", "raw_output")] {
-        if let Some(value) = fields.remove(theirs) {
-            fields.insert(ours.to_owned(), value);
-        }
-    }
-    Value::Object(fields)
+    let Value::Object(given) = value else { return value };
+    // Made anew rather than changed: so the agent's order stays.
+    let named = given.into_iter().filter(|(name, _)| name != "sessionUpdate").map(|(name, value)| {
+        let name = match name.as_str() {
+            "toolCallId" => "tool_call_id".to_owned(),
+            "rawInput" => "raw_input".to_owned(),
+            "rawOutput" => "raw_output".to_owned(),
+            _ => name,
+        };
+        (name, value)
+    });
+    Value::Object(named.collect())
 }
 
 /// The answers a permission request offers; those without an id can't be chosen and are left out.

@@ -258,14 +258,15 @@ impl Peer {
         }
     }
 
-    /// Hears what has come and the rest of its chunk, as far as the driver takes the events at once.
+    /// Hears what has come and the rest of its chunk, as far as the driver takes the events.
     fn hear_chunk(&mut self, first: Heard) {
         let mut next = Some(first);
         while let Some(heard) = next {
             self.hear(heard);
             self.outbox.reach(self.reader.mark());
-            next = if self.outbox.hand_on_now() { self.reader.next_at_hand() } else { None };
+            next = if self.outbox.takes_more() { self.reader.next_at_hand() } else { None };
         }
+        self.outbox.hand_on_now();
     }
 
     fn hear(&mut self, heard: Heard) {

@@ -21,7 +21,7 @@ use crate::{
     runtime::{Runtime, RuntimeError},
     sandbox::{
         census::{Entry, SandboxState},
-        link::{Link, LinkConfig, LinkError, LinkListener},
+        link::{Leaving, Link, LinkConfig, LinkError, LinkListener},
         pipes::AgentPipes,
         slot::{Ready, Slots},
         spec::SandboxSpec,
@@ -250,6 +250,12 @@ impl Starter {
             orphan_grace: self.settings.orphan_grace,
             ring_bytes: self.settings.ring_bytes,
         }
+    }
+
+    /// Whether what lasts is left to the next run of the server.
+    #[must_use]
+    pub fn leaving(&self) -> Leaving {
+        self.reaper.leaving()
     }
 
     pub(super) const fn link_settings(&self) -> LinkConfig {

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{REQUEST, chunk, end_turn, text, update};
 use crate::{
     agent::{
-        Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol, Mark, Pieces, ResumePlan, RunningTurn, Said,
+        Agent, AgentCommand, AgentError, AgentEvent, AgentProtocol, Mark, Pieces, Place, ResumePlan, RunningTurn, Said,
         acp::{Acp, call::prompt_id, message},
         fake::{self, Fake, fake, fake_from},
     },
@@ -120,6 +120,13 @@ async fn an_answer_to_a_call_of_the_server_before_is_nobody_s() {
     done.await.expect("a reply").expect("is set");
     fake.exit(0).await;
     agent.gone().await;
+}
+
+#[tokio::test]
+async fn what_the_mark_covers_is_done_with_at_once() {
+    let mark = Mark { stdout: Place { chunk: 40, offset: 7 }, ..Mark::default() };
+    let (fake, _agent) = resumed(ResumePlan { mark, ..resume_plan(None) });
+    assert_eq!(*fake.done_with.borrow(), 39, "nothing that is said again could say it");
 }
 
 #[tokio::test]
