@@ -5,7 +5,7 @@
 //! missing. All of it shares the machine's processors, readers and agents too.
 //!
 //! *Throughput*: all sessions get a prompt at the same time and say their share of a fixed number of events as fast as they are taken; from the first
-//! prompt until the last reader has the last event. *Latency*: all sessions together say a fixed number of events a second.
+//! prompt until the last reader has the last event. *Latency*: all sessions together say a fixed number of events a second, evenly spread.
 //!
 //! | file | noun |
 //! |---|---|

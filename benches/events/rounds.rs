@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use http::{Method, StatusCode};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     arguments::Arguments,
@@ -66,7 +66,7 @@ async fn measure(server: &Server, arguments: &Arguments, count: u32) -> anyhow::
     let size = arguments.size;
     let mut rounds = Vec::new();
     for round in 1..=arguments.rounds {
-        let (took, reads, cost) = talk(server, &mut talks, &format!("[emit {each} size={size}]"), false).await?;
+        let (took, reads, cost) = talk(server, &mut talks, &format!("[emit {each} size={size}]"), None).await?;
         let events: u64 = reads.iter().map(|read| read.events).sum();
         #[expect(clippy::cast_precision_loss, reason = "millions")]
         let events_per_s = (events as f64 / took.as_secs_f64()).round();
@@ -75,7 +75,9 @@ async fn measure(server: &Server, arguments: &Arguments, count: u32) -> anyhow::
     }
     let rate = (arguments.rate / u64::from(count)).max(1);
     let prompt = format!("[rate {rate} seconds={} size={size}]", arguments.seconds);
-    let (_, reads, latency_cost) = talk(server, &mut talks, &prompt, true).await?;
+    // Spread over time: they would all speak in the same moment otherwise, and wait for each other.
+    let spread = Duration::from_secs(1).div_f64(arguments.rate as f64);
+    let (_, reads, latency_cost) = talk(server, &mut talks, &prompt, Some(spread)).await?;
     let latencies = reads.into_iter().flat_map(|read| read.latencies).collect();
     let latency = Figures::of(latencies).context("no latency was measured")?;
     eprintln!("{count} sessions: p50 {} ms, p99 {} ms", latency.p50, latency.p99);
@@ -92,23 +94,27 @@ struct Talk {
     reader: Reader,
 }
 
-/// The same prompt to all, and every reader to the end of its turn: how long it took from the first prompt on.
+/// The same prompt to all, and every reader to the end of its turn: how long it took from the first prompt on. With a `spread` prompts are so
+/// far apart, and latencies are taken.
 async fn talk(
     server: &Server,
     talks: &mut [Talk],
     prompt: &str,
-    with_latency: bool,
+    spread: Option<Duration>,
 ) -> anyhow::Result<(Duration, Vec<Read>, CostPerEvent)> {
     sleep(PAUSE).await;
     let pid = server.program.pid().context("the server has ended")?;
     let (before, begun) = (Costs::now(pid), Instant::now());
-    let turns = talks.iter_mut().map(async |Talk { session, reader }| {
+    let turns = (0..).zip(talks.iter_mut()).map(async |(number, Talk { session, reader })| {
         let path = format!("/v1/sessions/{}/turns", session.id);
         let prompted = async {
+            if let Some(spread) = spread {
+                sleep_until(begun + spread * number).await;
+            }
             let answer = server.client.send(Method::POST, &path, Some(json!({"prompt": prompt})), "application/json");
             read(answer.await?, StatusCode::ACCEPTED).await
         };
-        let (prompted, read) = tokio::join!(prompted, reader.turn(with_latency));
+        let (prompted, read) = tokio::join!(prompted, reader.turn(spread.is_some()));
         prompted.and(read)
     });
     let reads = try_join_all(turns).await?;
