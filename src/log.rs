@@ -135,7 +135,11 @@ impl EventLog {
                 let session = self.session.clone();
                 let texts = events.iter().map(|event| event.json.clone()).collect();
                 changes.push(Change::Events { session, first, events: texts });
-                if let Some(up_to) = head.retention.add(last_seq, bytes) {
+                let mut up_to = None;
+                for event in &events {
+                    up_to = head.retention.add(event.seq, event.json.len()).or(up_to);
+                }
+                if let Some(up_to) = up_to {
                     changes.push(Change::Trim { session: self.session.clone(), up_to });
                 }
                 head.tail.push(events, durable);

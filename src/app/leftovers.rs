@@ -140,7 +140,8 @@ impl Engine {
             generation: if old.fresh { Generation::default() } else { Generation::FORMER },
             memory_mib: recipe.template.limits.memory_mib,
         };
-        let entry = self.census.admit_found(admission);
+        let age = old.ready.as_ref().map(Ready::age).unwrap_or_default();
+        let entry = self.census.admit_found(admission, age);
         let mut foundling = self.starter.find(recipe, old.slot.clone(), container, entry);
         let workspaces = Arc::clone(&self.workspaces);
         foundling.when_gone(move |slot| {

@@ -5,7 +5,6 @@
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -85,8 +84,9 @@ impl Pools {
         let coming = Coming::new(&pool);
         let starter = Arc::clone(&self.starter);
         self.keep(async move {
+            let age = ready.age();
             match warm(&starter, foundling, ready.memory).await {
-                Ok(sandbox) => pool.shelve_adopted(sandbox, age(ready.since)),
+                Ok(sandbox) => pool.shelve_adopted(sandbox, age),
                 Err(error) => {
                     pool.metrics.sandbox_discarded(&pool.name, Discard::Dead);
                     warn!(template = %pool.name, %error, "a warm sandbox of a former run is lost");
@@ -109,11 +109,6 @@ async fn warm(starter: &Starter, foundling: Foundling, memory: serde_json::Value
         answer_deadline: adopted.answer_deadline(),
     };
     adopted.resume(plan)
-}
-
-/// How long ago something was. A clock that was set back makes nothing younger than it is now.
-fn age(since: Timestamp) -> Duration {
-    Timestamp::now().duration_since(since).try_into().unwrap_or_default()
 }
 
 /// A warm sandbox is on its way into the stock.
@@ -165,6 +160,8 @@ impl Pool {
             (control.generation, Self::lifetime(&control))
         };
         info!(template = %self.name, age_s = age.as_secs(), "sandbox of a former run is in stock again");
-        self.stock.put(sandbox, generation, Instant::now() + longest.saturating_sub(age));
+        let now = Instant::now();
+        let since = now.checked_sub(age).unwrap_or(now);
+        self.stock.put(sandbox, generation, since, now + longest.saturating_sub(age));
     }
 }

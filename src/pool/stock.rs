@@ -123,13 +123,13 @@ impl Stock {
         }
     }
 
-    /// Adds a sandbox, which is replaced at `too_old`. A stock that is closed or drained drops it.
-    pub fn put(&self, sandbox: Sandbox, generation: Generation, too_old: Instant) {
+    /// Adds a sandbox that is ready `since` then, and is replaced at `too_old`. A stock that is closed or drained drops it.
+    pub fn put(&self, sandbox: Sandbox, generation: Generation, since: Instant, too_old: Instant) {
         let mut shelf = self.shelf();
         let unwanted = if self.bars_all() {
             Some(sandbox)
         } else {
-            shelf.ready.push_back(Shelved { sandbox, generation, since: Instant::now(), too_old });
+            shelf.ready.push_back(Shelved { sandbox, generation, since, too_old });
             shelf.promise();
             None
         };

@@ -238,7 +238,7 @@ impl Pool {
             self.stock.failures().over();
         }
         drop(control);
-        self.stock.put(sandbox, generation, now + age);
+        self.stock.put(sandbox, generation, now, now + age);
     }
 
     /// How long a sandbox may wait, as the settings are now.

@@ -16,6 +16,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -177,21 +178,21 @@ impl Census {
     #[must_use]
     pub fn admit(self: &Arc<Self>, admission: Admission) -> Option<Entry> {
         let inner = self.inner();
-        if inner.is_full(admission.memory_mib) { None } else { Some(self.enter(inner, admission)) }
+        if inner.is_full(admission.memory_mib) { None } else { Some(self.enter(inner, admission, Instant::now())) }
     }
 
-    /// Takes in a sandbox that is there already, whatever the capacity says: a former run of the server made it. While all together are more
+    /// Takes in a sandbox that is there already for so long, whatever the capacity says: a former run of the server made it. While all together are more
     /// than the capacity, nothing new is admitted.
     #[must_use]
-    pub fn admit_found(self: &Arc<Self>, admission: Admission) -> Entry {
-        let inner = self.inner();
-        self.enter(inner, admission)
+    pub fn admit_found(self: &Arc<Self>, admission: Admission, age: Duration) -> Entry {
+        let now = Instant::now();
+        self.enter(self.inner(), admission, now.checked_sub(age).unwrap_or(now))
     }
 
-    fn enter(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, admission: Admission) -> Entry {
+    fn enter(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, admission: Admission, since: Instant) -> Entry {
         let Admission { slot, template, generation, memory_mib } = admission;
         let state = SandboxState::Starting;
-        let (container, condemner, memory_bytes, ending_since, since) = (None, None, None, None, Instant::now());
+        let (container, condemner, memory_bytes, ending_since) = (None, None, None, None);
         let record =
             Record { template, generation, state, memory_mib, container, since, condemner, memory_bytes, ending_since };
         inner.map.insert(slot.clone(), record);
@@ -353,7 +354,8 @@ mod tests {
     #[test]
     fn what_a_former_run_made_is_taken_in_and_keeps_others_out() {
         let census = Census::new(Capacity { sandboxes: 1, memory_mib: 100 });
-        let (one, two) = (census.admit_found(admission(80)), census.admit_found(admission(80)));
+        let (one, two) =
+            (census.admit_found(admission(80), Duration::ZERO), census.admit_found(admission(80), Duration::ZERO));
         assert_eq!(census.all().total(), 2);
         drop(one);
         assert!(census.admit(admission(1)).is_none());

@@ -102,6 +102,8 @@ impl Service {
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.limits.hold_session(&caller.user)?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
+        // A session that is being left to the next server lets go of its workspace here, and keeps it all the same.
+        self.check_serving()?;
         let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {

@@ -162,7 +162,7 @@ impl House {
                     generation,
                     memory_mib: MEMORY_MIB,
                 };
-                let entry = house.census.admit_found(admission);
+                let entry = house.census.admit_found(admission, ready.age());
                 let used = slot.was_leased();
                 let foundling = house.starter.find(recipe, slot, found.container.clone(), entry);
                 if used {

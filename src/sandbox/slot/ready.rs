@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -37,6 +38,14 @@ pub struct Ready {
     pub memory: Value,
     /// When its boot was done.
     pub since: Timestamp,
+}
+
+impl Ready {
+    /// How long ago that was. A clock that was set back makes nothing younger than it is now.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        Timestamp::now().duration_since(self.since).try_into().unwrap_or_default()
+    }
 }
 
 impl Slot {

@@ -14,6 +14,9 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::file::beside;
 
+/// What is held back at the least, in bytes.
+const SMALLEST: u64 = 1024 * 1024;
+
 /// The file that holds room.
 #[derive(Debug)]
 pub(super) struct Ballast {
@@ -23,10 +26,13 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    /// The ballast of the store in this file, held if there is room.
+    /// The ballast of the store in this file, held if there is room. On a disk that has no room for it from the beginning it is as much smaller as
+    /// it must be: who waits for more room than there ever was waits for ever.
     pub(super) fn beside(store: &Path, bytes: u64) -> Self {
         let mut ballast = Self { path: beside(store, "-ballast"), bytes, held: false };
-        ballast.hold();
+        while !ballast.hold() && ballast.bytes > SMALLEST {
+            ballast.bytes = (ballast.bytes / 2).max(SMALLEST);
+        }
         ballast
     }
 

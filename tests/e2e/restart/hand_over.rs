@@ -1,6 +1,6 @@
 //! A server that is told to stop leaves its sandboxes to the next one; told to drain, or by Ctrl-C, it ends them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -11,8 +11,9 @@ use crate::{
     follower::{Follower, assert_counts},
     house::{House, model},
     permissions::{WRITE, option},
-    pools::no_orphans,
+    pools::{in_state, no_orphans},
     settings::Settings,
+    wait::until,
 };
 
 /// What a client is told to wait before it comes again.
@@ -20,7 +21,12 @@ const RETRY: Option<u64> = Some(1000);
 
 /// Tells the server to stop, and waits until it has; everything must go on without it.
 async fn handed_over(house: &mut House) {
-    // The sandbox that proved the engine may be there for a moment more.
+    // The sandbox that proved the engine may be there for a moment more; what comes or goes isn't handed over.
+    until("nothing comes or goes", Duration::from_secs(20), async || {
+        let moving = [in_state(house, "starting").await, in_state(house, "ending").await];
+        moving.iter().all(Vec::is_empty).then_some(())
+    })
+    .await;
     no_orphans(house).await;
     let before = running(house).await;
     house.terminate();

@@ -125,16 +125,17 @@ async fn the_log_of_changes_has_a_bound_while_it_is_written_without_a_pause() {
     let id = session(1);
     write(&store, vec![put(&id)]).await;
     let log = house.folder.path().join(format!("{FILE_NAME}-wal"));
-    let mut longest = 0;
-    for round in 0..100 {
+    let (mut longest, mut written, mut rounds) = (0, 0, 0..800);
+    // How long it becomes is the disk's speed; that it begins anew shows in how much more was written than it ever held.
+    while written < 3 * longest.max(8 * MIB) {
+        let round = rounds.next().expect("it begins anew long before that");
         for seq in round * 10 + 1..=round * 10 + 10 {
             let events = vec![vec![b'x'; 64 * 1024].into()];
             store.write(vec![Change::Events { session: id.clone(), first: seq, events }], Box::new(|| {}));
         }
+        written += 10 * 64 * 1024;
         // Only so much is under way.
         store.flush(PATIENCE).await.expect("it is written");
         longest = longest.max(std::fs::metadata(&log).expect("it is there").len());
     }
-    // Of 63 MiB in all.
-    assert!(longest < 20 * MIB, "{longest} bytes");
 }
