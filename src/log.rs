@@ -155,8 +155,9 @@ impl EventLog {
         tip.writes
     }
 
-    /// Appends one event on its own; returns its number. [`EventType::SessionEnded`] closes the log: nothing is taken after it.
-    pub fn append(self: &Arc<Self>, kind: EventType, turn: Option<&TurnId>, content: &Value) -> u64 {
+    /// Appends one event on its own, for tests; returns its number.
+    #[cfg(test)]
+    pub(crate) fn append(self: &Arc<Self>, kind: EventType, turn: Option<&TurnId>, content: &Value) -> u64 {
         let mut batch = self.batch();
         let seq = batch.event(&self.session, kind, turn, content);
         self.write(&mut batch);
@@ -283,12 +284,6 @@ impl Batch {
     /// Adds what goes with the events.
     pub fn change(&mut self, change: Change) {
         self.changes.push(change);
-    }
-
-    /// Whether there are events in it.
-    #[must_use]
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
     }
 
     /// Whether there is nothing in it.

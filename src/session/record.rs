@@ -109,8 +109,7 @@ pub(super) fn mark(id: &SessionId, mark: &Mark) -> Change {
 /// The slot of a stored session's sandbox.
 #[must_use]
 pub fn slot_of(stored: &StoredSession) -> Option<SlotId> {
-    let document: SessionDocument = serde_json::from_str(&stored.row.document).ok()?;
-    Some(document.identity.slot)
+    parse::<SessionDocument>("session", &stored.row.document).ok().map(|document| document.identity.slot)
 }
 
 /// Reads what was written.
