@@ -19,15 +19,19 @@ use crate::{
 /// What a client is told to wait before it comes again.
 const RETRY: Option<u64> = Some(1000);
 
-/// Tells the server to stop, and waits until it has; everything must go on without it.
-async fn handed_over(house: &mut House) {
-    // The sandbox that proved the engine may be there for a moment more; what comes or goes isn't handed over.
+/// Waits until no sandbox comes or goes: the one that proved the engine may be there for a moment after a start.
+async fn at_rest(house: &House) {
     until("nothing comes or goes", Duration::from_secs(20), async || {
         let moving = [in_state(house, "starting").await, in_state(house, "ending").await];
         moving.iter().all(Vec::is_empty).then_some(())
     })
     .await;
     no_orphans(house).await;
+}
+
+/// Tells the server to stop, and waits until it has; everything that is at rest must go on without it.
+async fn handed_over(house: &mut House) {
+    at_rest(house).await;
     let before = running(house).await;
     house.terminate();
     assert_eq!(house.ended().await.code(), Some(0));
@@ -92,13 +96,14 @@ async fn a_gemini_in_stock_is_taken_over_and_so_is_one_that_waits_for_an_answer(
     let turn = start(&alice, &session, WRITE).await;
     let asked = follower.up_to("permission.requested").await;
     house.stocked().await;
+    at_rest(&house).await;
     let before = running(&house).await;
 
     for _ in 0..2 {
         handed_over(&mut house).await;
         house.launch().await;
     }
-    no_orphans(&house).await;
+    at_rest(&house).await;
     assert_eq!(running(&house).await, before);
     let permission = asked.content["permission_id"].as_str().expect("an id");
     let answer = format!("/v1/sessions/{}/permissions/{permission}", id(&session));
