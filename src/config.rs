@@ -14,6 +14,7 @@ pub mod reload;
 mod secret;
 mod sources;
 pub mod template;
+mod tiers;
 mod tree;
 mod users;
 
@@ -28,6 +29,7 @@ pub use load::{Overrides, Sources, load};
 pub use permissions::{PermissionPolicy, ToolKind, Verdict};
 pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
+pub use tiers::{Budget, Tier};
 pub use users::{Auth, Limits, Model, Session, Token};
 
 /// All settings.
@@ -52,6 +54,10 @@ pub struct Config {
     pub auth: Auth,
     /// How fast and how much.
     pub limits: Limits,
+    /// What model calls may cost.
+    pub budget: Budget,
+    /// What users of a tier have in place of `limits` and `budget`.
+    pub tiers: BTreeMap<String, Tier>,
     /// The model API's key when the caller brings none.
     pub model: Model,
     /// Logs, traces, metrics.

@@ -18,6 +18,8 @@
 //! | `upstream` | connections to the model |
 
 mod body;
+mod budget;
+mod egress;
 mod endpoint;
 mod headers;
 mod lease;
@@ -39,6 +41,8 @@ use crate::{
     telemetry::Metrics,
 };
 
+pub use budget::Account;
+pub use egress::Egress;
 pub use endpoint::{Endpoint, EndpointError};
 pub(crate) use slot::CONNECTIONS as CONNECTIONS_PER_SLOT;
 pub use slot::SlotGateway;
@@ -78,6 +82,10 @@ pub struct Binding {
     pub key: Option<ModelKey>,
     /// The session's own key isn't known any more: until it is, nothing is let out.
     pub key_missing: bool,
+    /// Who pays.
+    pub account: Account,
+    /// What else may be reached.
+    pub egress: Egress,
     /// Where token counts go.
     pub usage: mpsc::Sender<Usage>,
 }

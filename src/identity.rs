@@ -3,17 +3,14 @@
 //! A token itself is never kept, only its SHA-256: tokens are random and long, so a slow hash would add nothing but latency.
 
 mod authenticator;
+mod caller;
 pub mod keys;
+mod scope;
+mod standing;
 mod token;
 
-use crate::ids::UserId;
-
 pub use authenticator::{AuthError, Authenticator};
+pub use caller::{Actor, Administrator, Caller, MissingScope, Proven, Reach};
 pub use keys::{Key, KeyStore, KeyStoreError};
-
-/// Somebody who proved who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Their id.
-    pub user: UserId,
-}
+pub use scope::{Scope, Scopes};
+pub use standing::Standing;

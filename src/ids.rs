@@ -178,6 +178,14 @@ checked_name!(
     /// The name of a template in the configuration.
     TemplateName
 );
+checked_name!(
+    /// The name of a tier of users in the configuration.
+    TierName
+);
+checked_name!(
+    /// A user's name for one of their keys for a model API.
+    CredentialName
+);
 
 /// Who a caller is, as the identity provider names them: 1 to 128 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -18,6 +18,7 @@
 //! | [`agent`] | the protocols agents speak |
 //! | [`sandbox`], [`runtime`] | what a sandbox is; the engines that run it |
 //! | [`supervisor`] | PID 1 of a sandbox, and the frames it shares with us |
+//! | [`fetch`] | small documents from other services |
 //! | [`telemetry`], [`config`], [`ids`], [`problem`] | for everyone |
 
 #[cfg(feature = "server")]
@@ -30,6 +31,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod doors;
+#[cfg(feature = "server")]
+pub mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "server")]

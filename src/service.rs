@@ -181,6 +181,6 @@ impl Service {
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.around.registry.find(&caller.user, id).ok_or_else(Problem::not_found)
+        self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)
     }
 }

@@ -24,9 +24,9 @@ const ROOMS: &[(&str, &str)] = &[
     (
         "service",
         "session identity limits pool workspace log store agent runtime::Runtime \
-         gateway::Binding gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
+         gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
-    ("session", "pool log agent workspace gateway sandbox store"),
+    ("session", "pool log agent workspace gateway sandbox store identity::Reach"),
     ("pool", "sandbox runtime agent gateway"),
     // A sandbox's way through life: the runtime makes it, its supervisor calls, its agent boots, its gateway opens.
     ("sandbox", "supervisor runtime agent gateway"),
@@ -35,9 +35,10 @@ const ROOMS: &[(&str, &str)] = &[
     // What fuzzers throw bytes at.
     ("fuzzing", "agent supervisor::frames"),
     ("log", "session::event store"),
+    ("fetch", ""),
     ("gateway", ""),
     ("store", ""),
-    ("identity", ""),
+    ("identity", "fetch"),
     ("limits", ""),
     ("workspace", "sandbox::slot sandbox::remove"),
 ];
@@ -67,6 +68,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("poem", "doors"),
     ("poem_openapi", "doors"),
     ("prometheus", "telemetry"),
+    ("reqwest", "fetch"),
     ("rusqlite", "store/sqlite"),
     ("tar", "workspace"),
     ("toml", "config"),

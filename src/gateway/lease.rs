@@ -95,12 +95,15 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::gateway::{Account, Egress};
     use crate::ids::{SessionId, UserId};
 
     fn lease(capacity: usize) -> (Lease, mpsc::Receiver<Usage>) {
         let (sender, receiver) = mpsc::channel(capacity);
         let user = UserId::parse("ada").expect("a good name");
-        let binding = Binding { user, session: SessionId::random(), key: None, key_missing: false, usage: sender };
+        let (account, egress) = (Account::unlimited(), Egress::nothing());
+        let session = SessionId::random();
+        let binding = Binding { user, session, key: None, key_missing: false, account, egress, usage: sender };
         (Lease::new(binding, &header::AUTHORIZATION), receiver)
     }
 

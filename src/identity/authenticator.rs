@@ -14,7 +14,7 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Caller, KeyStore, KeyStoreError, token::TokenHash};
+use super::{KeyStore, KeyStoreError, Proven, Scope, Standing, token::TokenHash};
 use crate::{config, ids::UserId};
 
 /// The shortest token the settings may hold, in bytes.
@@ -115,15 +115,15 @@ impl Authenticator {
     }
 
     /// Who shows this token.
-    #[must_use]
-    pub fn verify(&self, token: &str) -> Option<Caller> {
+    pub async fn verify(&self, token: &str) -> Option<Proven> {
         if token.len() > TOKEN_MAX {
             return None;
         }
         let hash = TokenHash::of(token);
         // Looking up by hash gives a timing attacker nothing: close hashes don't come from close tokens.
         let user = self.fixed.get(&hash).cloned().or_else(|| self.with_file(|users| users.get(&hash).cloned()))?;
-        Some(Caller { user })
+        let scopes = [Scope::Sessions].into_iter().collect();
+        Some(Proven { user, tier: None, credential: "token".to_owned(), scopes, standing: Standing::for_ever() })
     }
 
     fn with_file<T>(&self, ask: impl FnOnce(&Users) -> T) -> T {
@@ -215,52 +215,52 @@ mod tests {
         authenticator.file.lock().unwrap().checked -= RECHECK;
     }
 
-    #[test]
-    fn a_token_of_the_settings_names_its_user_and_no_other_does() {
+    #[tokio::test]
+    async fn a_token_of_the_settings_names_its_user_and_no_other_does() {
         let place = place();
         let authenticator =
             Authenticator::load(&auth(&[("alice", "0123456789abcdef"), ("bob", "fedcba9876543210")]), &place.state)
                 .unwrap();
-        assert_eq!(authenticator.verify("fedcba9876543210").unwrap().user, user("bob"));
+        assert_eq!(authenticator.verify("fedcba9876543210").await.unwrap().user, user("bob"));
         for bad in ["", "0123456789abcde", "0123456789abcdef ", &"x".repeat(100_000)] {
-            assert!(authenticator.verify(bad).is_none());
+            assert!(authenticator.verify(bad).await.is_none());
         }
     }
 
-    #[test]
-    fn short_and_ambiguous_tokens_are_refused() {
+    #[tokio::test]
+    async fn short_and_ambiguous_tokens_are_refused() {
         let place = place();
         assert!(matches!(Authenticator::load(&auth(&[("a", "short")]), &place.state), Err(AuthError::Token { .. })));
         let twice = auth(&[("a", "0123456789abcdef"), ("b", "0123456789abcdef")]);
         assert!(matches!(Authenticator::load(&twice, &place.state), Err(AuthError::Ambiguous { .. })));
     }
 
-    #[test]
-    fn a_key_made_while_serving_works_and_stops_when_revoked() {
+    #[tokio::test]
+    async fn a_key_made_while_serving_works_and_stops_when_revoked() {
         let place = place();
         let authenticator = Authenticator::load(&auth(&[]), &place.state).unwrap();
         assert!(authenticator.is_empty());
         let (key, token) = place.store.create(user("alice"), None).unwrap();
         a_second_later(&authenticator);
-        assert_eq!(authenticator.verify(token.expose_secret()).unwrap().user, user("alice"));
+        assert_eq!(authenticator.verify(token.expose_secret()).await.unwrap().user, user("alice"));
         place.store.revoke(&key.id).unwrap();
         a_second_later(&authenticator);
-        assert!(authenticator.verify(token.expose_secret()).is_none());
+        assert!(authenticator.verify(token.expose_secret()).await.is_none());
     }
 
-    #[test]
-    fn a_broken_key_file_locks_nobody_out_but_stops_the_next_start() {
+    #[tokio::test]
+    async fn a_broken_key_file_locks_nobody_out_but_stops_the_next_start() {
         let place = place();
         let (_, token) = place.store.create(user("alice"), None).unwrap();
         let authenticator = Authenticator::load(&auth(&[]), &place.state).unwrap();
         fs::write(place.store.path(), "not json").unwrap();
         a_second_later(&authenticator);
-        assert!(authenticator.verify(token.expose_secret()).is_some());
+        assert!(authenticator.verify(token.expose_secret()).await.is_some());
         assert!(matches!(Authenticator::load(&auth(&[]), &place.state), Err(AuthError::Keys(_))));
     }
 
-    #[test]
-    fn a_change_that_could_not_be_read_is_read_as_soon_as_it_can_be() {
+    #[tokio::test]
+    async fn a_change_that_could_not_be_read_is_read_as_soon_as_it_can_be() {
         let place = place();
         let (key, token) = place.store.create(user("alice"), None).unwrap();
         let authenticator = Authenticator::load(&auth(&[]), &place.state).unwrap();
@@ -274,24 +274,24 @@ mod tests {
         };
         hold(&vec![b'?'; revoked.len()]);
         a_second_later(&authenticator);
-        assert!(authenticator.verify(token.expose_secret()).is_some());
+        assert!(authenticator.verify(token.expose_secret()).await.is_some());
         hold(&revoked);
         a_second_later(&authenticator);
-        assert!(authenticator.verify(token.expose_secret()).is_none());
+        assert!(authenticator.verify(token.expose_secret()).await.is_none());
     }
 
-    #[test]
-    fn a_deleted_key_file_revokes_its_keys() {
+    #[tokio::test]
+    async fn a_deleted_key_file_revokes_its_keys() {
         let place = place();
         let (_, token) = place.store.create(user("alice"), None).unwrap();
         let authenticator = Authenticator::load(&auth(&[]), &place.state).unwrap();
         fs::remove_file(place.store.path()).unwrap();
         a_second_later(&authenticator);
-        assert!(authenticator.verify(token.expose_secret()).is_none());
+        assert!(authenticator.verify(token.expose_secret()).await.is_none());
     }
 
-    #[test]
-    fn nothing_printed_shows_a_token() {
+    #[tokio::test]
+    async fn nothing_printed_shows_a_token() {
         let place = place();
         let authenticator = Authenticator::load(&auth(&[]), &place.state)
             .unwrap()

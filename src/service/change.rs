@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::PermissionPolicy,
     gateway::ModelKey,
-    identity::Caller,
+    identity::Actor,
     ids::SessionId,
     problem::Problem,
     session::{Command, SessionChange, SessionHandle, permission},
@@ -25,7 +25,7 @@ impl Service {
     /// Not found, over, another version, a wish that can't be granted, an agent that refuses.
     pub async fn change(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         wish: ChangeSession,
         versions: Option<Vec<u64>>,

@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::Service;
 use crate::{
-    identity::Caller,
+    identity::{Actor, Caller},
     ids::SessionId,
     limits::{FileLimits, Permit},
     problem::{Code, Problem},
@@ -144,7 +144,7 @@ impl Service {
     /// Something of another kind has that name, a path that leaves the workspace, too large, the session over, too many streams.
     pub async fn write_file(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         path: &str,
         announced: Option<u64>,
@@ -165,7 +165,7 @@ impl Service {
     /// Not found, a folder that isn't empty, a path that leaves the workspace, the session over.
     pub async fn delete_file(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         path: &str,
         recursive: bool,
@@ -204,7 +204,7 @@ impl Service {
     ///
     /// # Errors
     /// Too large, the session over, too many streams.
-    pub fn unpack(&self, caller: &Caller, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
+    pub fn unpack(&self, caller: &Actor, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let limits = self.archive_limits();
         check_announced(announced, limits.bytes)?;
@@ -221,7 +221,7 @@ impl Service {
     /// The workspace of a session that isn't over.
     fn live_workspace(&self, caller: &Caller, id: &SessionId) -> Result<LiveWorkspace, Problem> {
         let session = self.find(caller, id)?;
-        let workspace = self.workspaces.live(&caller.user, &session.identity.workspace);
+        let workspace = self.workspaces.live(&session.identity.user, &session.identity.workspace);
         // Asked last: a session that isn't over now was the workspace's holder a moment ago.
         match workspace {
             Some(workspace) if !session.is_over() => Ok(workspace),

@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 
 use super::Service;
 use crate::{
-    identity::Caller,
+    identity::Actor,
     ids::{SessionId, TurnId},
     problem::{Code, Problem},
     store::{self, AnyStore, Claimed, IdempotencyKey},
@@ -210,7 +210,7 @@ impl Service {
     ///
     /// # Errors
     /// The key was used for another request, its first request is still being done, or the store can't be asked.
-    pub async fn claim(&self, caller: &Caller, keyed: Option<Keyed>) -> Result<Claim, Problem> {
+    pub async fn claim(&self, caller: &Actor, keyed: Option<Keyed>) -> Result<Claim, Problem> {
         let Some(Keyed { key, route, body }) = keyed else { return Ok(Claim::Fresh(Ticket::default())) };
         // A claim that can't be written down would only wait.
         self.check_new_work()?;

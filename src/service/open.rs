@@ -22,8 +22,8 @@ use super::{
     view::{OpenSession, SessionView},
 };
 use crate::{
-    gateway::{Binding, ModelKey, USAGE_CAPACITY},
-    identity::Caller,
+    gateway::{Account, Binding, Egress, ModelKey, USAGE_CAPACITY},
+    identity::Actor,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
     log::EventLog,
     pool::{Leased, Miss, Pool},
@@ -53,13 +53,13 @@ impl Service {
     ///
     /// # Errors
     /// The problem tells which limit, name or part stood in the way.
-    pub async fn open(&self, caller: &Caller, request: OpenSession, ticket: &Ticket) -> Result<SessionView, Problem> {
+    pub async fn open(&self, caller: &Actor, request: OpenSession, ticket: &Ticket) -> Result<SessionView, Problem> {
         self.open_handle(caller, request, ticket).await.map(|session| SessionView::of(&session))
     }
 
     pub(super) async fn open_handle(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         request: OpenSession,
         ticket: &Ticket,
     ) -> Result<Arc<SessionHandle>, Problem> {
@@ -94,7 +94,7 @@ impl Service {
 
     async fn open_in(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         request: OpenSession,
         ticket: &Ticket,
         pool: &Pool,
@@ -117,7 +117,8 @@ impl Service {
         let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
         let (user, session) = (caller.user.clone(), id.clone());
-        let binding = Binding { user, session, key, key_missing: false, usage: usage_sender };
+        let (account, egress) = (Account::unlimited(), Egress::nothing());
+        let binding = Binding { user, session, key, key_missing: false, account, egress, usage: usage_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();
@@ -207,7 +208,7 @@ impl Service {
     ///
     /// # Errors
     /// Not found, also when it has ended already.
-    pub async fn close(&self, caller: &Caller, id: &SessionId) -> Result<(), Problem> {
+    pub async fn close(&self, caller: &Actor, id: &SessionId) -> Result<(), Problem> {
         let session = self.find(caller, id)?;
         if session.is_over() {
             return Err(Problem::not_found());
@@ -240,7 +241,7 @@ impl Service {
 
     async fn hold_workspace(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         named: Option<WorkspaceName>,
         patience: Option<Duration>,
     ) -> Result<(WorkspaceName, WorkspaceHold), Problem> {
@@ -258,7 +259,7 @@ impl Service {
     /// A workspace whose session is over is on its way home: that is waited for. One of a session that lives is in use.
     async fn hold_named(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         name: &WorkspaceName,
         patience: Option<Duration>,
     ) -> Result<WorkspaceHold, Problem> {

@@ -18,7 +18,7 @@ use super::{
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
 use crate::{
-    identity::Caller,
+    identity::Actor,
     ids::{PermissionId, SessionId, TurnId, UserId},
     problem::{Code, Problem},
     session::{Command, SessionHandle, policy::Refusal},
@@ -40,7 +40,7 @@ impl Service {
     /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
     pub async fn prompt(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         prompt: Prompt,
         ticket: &Ticket,
@@ -77,7 +77,7 @@ impl Service {
     ///
     /// # Errors
     /// Those of [`Service::open`].
-    pub async fn default_session(&self, caller: &Caller) -> Result<SessionId, Problem> {
+    pub async fn default_session(&self, caller: &Actor) -> Result<SessionId, Problem> {
         self.check_new_work()?;
         let default = Arc::clone(self.default_sessions().entry(caller.user.clone()).or_default());
         let mut known = match default.try_lock() {
@@ -89,7 +89,7 @@ impl Service {
             }
         };
         let alive = |id: &SessionId| {
-            let session = self.around.registry.find(&caller.user, id);
+            let session = self.around.registry.find(caller.reach(), id);
             session.is_some_and(|session| !session.is_over())
         };
         if let Some(id) = known.as_ref().filter(|id| alive(id)) {
@@ -104,7 +104,7 @@ impl Service {
     ///
     /// # Errors
     /// Not found, or the turn is over.
-    pub async fn cancel(&self, caller: &Caller, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
+    pub async fn cancel(&self, caller: &Actor, id: &SessionId, turn: &TurnId) -> Result<TurnView, Problem> {
         let view = self.turn(caller, id, turn).await?;
         let session = self.find(caller, id)?;
         ask(&session, |reply| Command::Cancel { turn: turn.clone(), reply }).await?;
@@ -117,7 +117,7 @@ impl Service {
     /// Not found, answered already, or an option that wasn't offered.
     pub async fn answer(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         permission: &PermissionId,
         answer: PermissionAnswer,

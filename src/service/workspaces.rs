@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{Service, list::PAGE_MAX, view::Page};
 use crate::{
-    identity::Caller,
+    identity::{Actor, Caller},
     ids::{SessionId, WorkspaceName},
     problem::Problem,
 };
@@ -59,7 +59,7 @@ impl Service {
     ///
     /// # Errors
     /// Not found, or in use.
-    pub async fn delete_workspace(&self, caller: &Caller, name: &str) -> Result<(), Problem> {
+    pub async fn delete_workspace(&self, caller: &Actor, name: &str) -> Result<(), Problem> {
         // What can't be a name names nothing.
         let name = WorkspaceName::parse(name).map_err(|_| Problem::not_found())?;
         let (workspaces, user, asked) = (Arc::clone(&self.workspaces), caller.user.clone(), name.clone());

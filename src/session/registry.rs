@@ -21,6 +21,7 @@ use super::{
     status::{Identity, Status},
 };
 use crate::{
+    identity::Reach,
     ids::{SessionId, UserId},
     log::EventLog,
     store::{AnyStore, Change},
@@ -129,10 +130,14 @@ impl Registry {
             .insert(session.id.clone(), Arc::clone(session));
     }
 
-    /// Finds a session of this user's; another's is not found, like one that never was.
+    /// Finds a session within reach; another's is not found, like one that never was.
     #[must_use]
-    pub fn find(&self, user: &UserId, id: &SessionId) -> Option<Arc<SessionHandle>> {
-        self.locked().by_user.get(user)?.get(id).cloned()
+    pub fn find(&self, reach: &Reach, id: &SessionId) -> Option<Arc<SessionHandle>> {
+        let sessions = self.locked();
+        match reach {
+            Reach::Own(user) => sessions.by_user.get(user)?.get(id).cloned(),
+            Reach::All => sessions.by_user.values().find_map(|of_user| of_user.get(id)).cloned(),
+        }
     }
 
     /// All sessions of a user, newest first.

@@ -82,6 +82,11 @@ pub(in crate::doors) fn unauthenticated() -> Problem {
     Problem::new(Code::Unauthenticated, "this call needs `Authorization: Bearer <token>` with a valid token")
 }
 
+/// Who is known, but may not do this.
+pub(in crate::doors) fn forbidden(why: impl fmt::Display) -> Problem {
+    Problem::new(Code::Forbidden, why.to_string())
+}
+
 /// Writes every failed answer's body. A panic is one request's misfortune: the connection may carry others.
 pub(in crate::doors) async fn render<E: Endpoint>(
     app: Arc<E>,

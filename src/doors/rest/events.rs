@@ -21,7 +21,7 @@ use super::{
     dto::event::EventPage,
     frames::{Cut, FrameWriter, frames},
     stream::{EventStream, Scope, Stop},
-    token::Token,
+    token::MayRead,
 };
 use crate::{
     ids::SessionId,
@@ -67,7 +67,7 @@ impl Events {
     async fn read(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         stop: Stop,
         accept: Accept,
         /// The session.

@@ -15,7 +15,7 @@ use super::{
     download::Download,
     dto::file::{Folder, cursor_from_text},
     media::{Octets, Tar},
-    token::Token,
+    token::{MayAct, MayRead},
     upload::Upload,
 };
 use crate::{
@@ -77,7 +77,7 @@ impl Files {
     async fn read(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// The session.
         id: Path<String>,
         /// The file or folder below the workspace.
@@ -107,7 +107,7 @@ impl Files {
     async fn write(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         /// The file below the workspace.
@@ -132,7 +132,7 @@ impl Files {
     async fn delete(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         /// The file or folder below the workspace.
@@ -152,7 +152,7 @@ impl Files {
     async fn pack(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// The session.
         id: Path<String>,
     ) -> Answer<Download<Tar>, Packing> {
@@ -167,7 +167,7 @@ impl Files {
     async fn unpack(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         body: Upload<Tar>,

@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, Answering, Lookup},
     body::Bounded,
     dto::permission::{PermissionAnswer, PermissionList},
-    token::Token,
+    token::{MayAct, MayRead},
 };
 use crate::ids::{PermissionId, SessionId};
 
@@ -30,7 +30,7 @@ impl Permissions {
     async fn list(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// The session.
         id: Path<String>,
     ) -> Answer<Json<PermissionList>, Lookup> {
@@ -46,7 +46,7 @@ impl Permissions {
     async fn answer(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         /// The permission.

@@ -22,10 +22,10 @@ use super::{
     etag::{IfMatch, etag},
     once::{Digested, OnceKey},
     rendered::Rendered,
-    token::Token,
+    token::{MayAct, MayRead},
 };
 use crate::{
-    identity::Caller,
+    identity::Actor,
     ids::SessionId,
     problem::{Code, Problem},
     service::{
@@ -92,7 +92,7 @@ impl Sessions {
     async fn open(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// Makes it safe to send the request again: for 24 hours the same key with the same body opens nothing further and gets the same answer.
         #[oai(name = "Idempotency-Key")]
         once: OnceKey,
@@ -128,7 +128,7 @@ impl Sessions {
     async fn list(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// Only sessions in this state.
         state: Query<Option<State>>,
         /// Only sessions with this label, as `key:value`; may be given several times.
@@ -154,7 +154,7 @@ impl Sessions {
     async fn show(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// The session.
         id: Path<String>,
     ) -> Answer<Shown, Lookup> {
@@ -168,7 +168,7 @@ impl Sessions {
     async fn change(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         /// `*`, or the ETags of the versions this change is meant for: any other is answered 412.
@@ -191,7 +191,7 @@ impl Sessions {
     async fn close(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
     ) -> Answer<Closed, Lookup> {
@@ -208,7 +208,7 @@ impl Opened {
 
 impl Door {
     /// What was answered when the session was opened; as it is now, if its opener left before there was an answer.
-    async fn opened_before(&self, caller: &Caller, made: Made) -> Result<idempotency::Answer, Problem> {
+    async fn opened_before(&self, caller: &Actor, made: Made) -> Result<idempotency::Answer, Problem> {
         if let Some(answer) = made.answer {
             return Ok(answer);
         }

@@ -12,7 +12,7 @@ use super::{
     answer::{Answer, Prompting},
     body::Bounded,
     dto::prompt::StartTurn,
-    token::Token,
+    token::{MayAct, MayRead},
 };
 use crate::{
     config,
@@ -31,23 +31,23 @@ struct Faults;
 impl Faults {
     /// Takes a prompt and says who sent it.
     #[oai(path = "/echo", method = "post")]
-    async fn echo(&self, token: Token, body: Bounded<Json<StartTurn>>) -> Answer<Json<Value>, Prompting> {
+    async fn echo(&self, token: MayAct, body: Bounded<Json<StartTurn>>) -> Answer<Json<Value>, Prompting> {
         let prompt: Result<Prompt, Problem> = body.0.0.prompt.try_into();
         prompt.map(|prompt| Json(json!({"user": token.0.user, "blocks": prompt.content.len()}))).into()
     }
 
     #[oai(path = "/broken", method = "get")]
-    async fn broken(&self, _token: Token) -> Answer<Json<Value>, Prompting> {
+    async fn broken(&self, _token: MayRead) -> Answer<Json<Value>, Prompting> {
         Err(Problem::internal("canary: the disk /dev/sda is full")).into()
     }
 
     #[oai(path = "/panic", method = "get")]
-    async fn panic(&self, _token: Token) -> Answer<Json<Value>, Prompting> {
+    async fn panic(&self, _token: MayRead) -> Answer<Json<Value>, Prompting> {
         panic!("canary")
     }
 
     #[oai(path = "/limited", method = "get")]
-    async fn limited(&self, _token: Token) -> Answer<Json<Value>, Prompting> {
+    async fn limited(&self, _token: MayRead) -> Answer<Json<Value>, Prompting> {
         let rate = RateState {
             policy: "open",
             quota: 20,
@@ -60,7 +60,7 @@ impl Faults {
     }
 
     #[oai(path = "/missing/:id", method = "get")]
-    async fn missing(&self, _token: Token) -> Answer<Json<Value>, Prompting> {
+    async fn missing(&self, _token: MayRead) -> Answer<Json<Value>, Prompting> {
         Err(Problem::not_found()).into()
     }
 }

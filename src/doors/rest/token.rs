@@ -1,19 +1,45 @@
-//! The token of a request.
+//! The token of a request, and what it has to allow. Each call names one of the three in its signature, and so in the document.
 
 use std::sync::Arc;
 
 use poem::{Request, Result};
 use poem_openapi::{SecurityScheme, auth};
 
-use super::refusal::{Refusal, given, unauthenticated};
-use crate::identity::{Authenticator, Caller};
+use super::refusal::{Refusal, forbidden, given, unauthenticated};
+use crate::identity::{Actor, Administrator, Authenticator, Caller, MissingScope, Proven};
 
-/// A token from the server's settings or from `greenroom keys create`; it names the user.
+/// A token with the scope `read`.
 #[derive(SecurityScheme)]
-#[oai(rename = "token", ty = "bearer", checker = "verify")]
-pub(super) struct Token(pub(super) Caller);
+#[oai(rename = "read", ty = "bearer", checker = "may_read")]
+pub(super) struct MayRead(pub(super) Caller);
 
-async fn verify(request: &Request, bearer: auth::Bearer) -> Result<Caller> {
-    let caller = given::<Arc<Authenticator>>(request)?.verify(&bearer.token);
-    Ok(caller.ok_or_else(|| Refusal(unauthenticated()))?)
+/// A token with the scope `sessions`, which includes `read`.
+#[derive(SecurityScheme)]
+#[oai(rename = "sessions", ty = "bearer", checker = "may_act")]
+pub(super) struct MayAct(pub(super) Actor);
+
+/// A token with the scope `admin`, which includes both others.
+#[derive(SecurityScheme)]
+#[oai(rename = "admin", ty = "bearer", checker = "may_administer")]
+pub(super) struct MayAdminister(pub(super) Administrator);
+
+async fn may_read(request: &Request, bearer: auth::Bearer) -> Result<Caller> {
+    allowed(prove(request, &bearer).await?.reader())
+}
+
+async fn may_act(request: &Request, bearer: auth::Bearer) -> Result<Actor> {
+    allowed(prove(request, &bearer).await?.actor())
+}
+
+async fn may_administer(request: &Request, bearer: auth::Bearer) -> Result<Administrator> {
+    allowed(prove(request, &bearer).await?.administrator())
+}
+
+async fn prove(request: &Request, bearer: &auth::Bearer) -> Result<Proven> {
+    let proven = given::<Arc<Authenticator>>(request)?.verify(&bearer.token).await;
+    Ok(proven.ok_or_else(|| Refusal(unauthenticated()))?)
+}
+
+fn allowed<T>(caller: Result<T, MissingScope>) -> Result<T> {
+    Ok(caller.map_err(|missing| Refusal(forbidden(missing)))?)
 }

@@ -21,10 +21,10 @@ use super::{
     once::{Digested, OnceKey},
     rendered::Rendered,
     stream::{EventStream, Scope, Stop},
-    token::Token,
+    token::{MayAct, MayRead},
 };
 use crate::{
-    identity::Caller,
+    identity::Actor,
     ids::{SessionId, TurnId},
     problem::Problem,
     service::{
@@ -91,7 +91,7 @@ impl Turns {
     async fn start(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         /// Makes it safe to send the request again: for 24 hours the same key with the same body starts nothing further and gets the same answer.
@@ -133,7 +133,7 @@ impl Turns {
     async fn show(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// The session.
         id: Path<String>,
         /// The turn.
@@ -148,7 +148,7 @@ impl Turns {
     async fn cancel(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The session.
         id: Path<String>,
         /// The turn.
@@ -166,7 +166,7 @@ impl Turns {
     async fn chat(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         stop: Stop,
         body: Chat,
     ) -> Answer<EventStream, Chatting> {
@@ -184,7 +184,7 @@ impl Door {
     /// Starts a turn; with a stop it is streamed.
     async fn start_turn(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         prompt: Prompt,
         ticket: &Ticket,
@@ -201,7 +201,7 @@ impl Door {
     /// Starts a turn and streams it. The stream is taken first: who may have no further stream gets no turn either.
     async fn stream_turn(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         prompt: Prompt,
         ticket: &Ticket,
@@ -218,7 +218,7 @@ impl Door {
     /// Streams a turn that was started before, from its beginning.
     async fn stream_again(
         &self,
-        caller: &Caller,
+        caller: &Actor,
         id: &SessionId,
         made: &Made,
         stop: Stop,
@@ -229,12 +229,7 @@ impl Door {
     }
 
     /// What was answered when the turn was started; as it is now, if its starter left before there was an answer.
-    async fn started_before(
-        &self,
-        caller: &Caller,
-        id: &SessionId,
-        made: Made,
-    ) -> Result<idempotency::Answer, Problem> {
+    async fn started_before(&self, caller: &Actor, id: &SessionId, made: Made) -> Result<idempotency::Answer, Problem> {
         if let Some(answer) = made.answer {
             return Ok(answer);
         }
@@ -243,7 +238,7 @@ impl Door {
         Ok(answer)
     }
 
-    async fn turn_of(&self, caller: &Caller, id: &SessionId, made: &Made) -> Result<TurnView, Problem> {
+    async fn turn_of(&self, caller: &Actor, id: &SessionId, made: &Made) -> Result<TurnView, Problem> {
         let Created::Turn(turn) = &made.created else {
             return Err(Problem::internal("a turn's key was answered with something else"));
         };

@@ -13,7 +13,7 @@ use super::{
     Door, Group,
     answer::{Answer, Plain, Removing},
     dto::workspace::WorkspacePage,
-    token::Token,
+    token::{MayAct, MayRead},
 };
 
 /// Workspaces on a page unless `limit` says otherwise.
@@ -37,7 +37,7 @@ impl Workspaces {
     async fn list(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayRead,
         /// Workspaces on a page.
         #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<usize>,
@@ -54,7 +54,7 @@ impl Workspaces {
     async fn delete(
         &self,
         door: Data<&Arc<Door>>,
-        token: Token,
+        token: MayAct,
         /// The workspace.
         name: Path<String>,
     ) -> Answer<Removed, Removing> {

@@ -15,7 +15,7 @@ use self::model::{Agent, Model, PATH, eventually, json_request};
 use super::*;
 use crate::{
     config::ModelApi,
-    gateway::{Deadlines, ModelKey, Usage},
+    gateway::{Account, Deadlines, Egress, ModelKey, Usage},
     ids::{SessionId, UserId},
     telemetry::Metrics,
 };
@@ -50,6 +50,8 @@ impl House {
             session: SessionId::random(),
             key: Some(ModelKey(Arc::new(SecretString::from(CANARY)))),
             key_missing: false,
+            account: Account::unlimited(),
+            egress: Egress::nothing(),
             usage: sender,
         };
         Self { slot, socket, usage, binding, metrics, _folder: folder }

@@ -28,7 +28,7 @@ fn user(name: &str) -> UserId {
 }
 
 fn found(registry: &Registry, session: &SessionHandle) -> bool {
-    registry.find(&session.identity.user, &session.id).is_some()
+    registry.find(&Reach::Own(session.identity.user.clone()), &session.id).is_some()
 }
 
 fn forgotten(store: &Fake) -> Vec<SessionId> {

@@ -1,0 +1,48 @@
+//! Tiers: what users of one kind have in place of the usual limits and budgets.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, Limits};
+use crate::ids::TierName;
+
+/// What users of one tier have.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tier {
+    /// How fast and how much.
+    pub limits: Limits,
+    /// What their model calls may cost.
+    pub budget: Budget,
+}
+
+/// What model calls may cost, in tokens. What isn't set isn't limited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Tokens a user's sessions may read in an hour of the clock (UTC).
+    pub input_tokens_per_hour: Option<u64>,
+    /// Tokens they may write in an hour.
+    pub output_tokens_per_hour: Option<u64>,
+    /// Tokens they may read in a day (UTC).
+    pub input_tokens_per_day: Option<u64>,
+    /// Tokens they may write in a day.
+    pub output_tokens_per_day: Option<u64>,
+    /// Tokens one session may read.
+    pub input_tokens_per_session: Option<u64>,
+    /// Tokens one session may write.
+    pub output_tokens_per_session: Option<u64>,
+}
+
+impl Config {
+    /// The budget of users of this tier; of a tier that isn't there: the usual one.
+    #[must_use]
+    pub fn budget_of(&self, tier: Option<&TierName>) -> &Budget {
+        tier.and_then(|tier| self.tiers.get(tier.as_str())).map_or(&self.budget, |tier| &tier.budget)
+    }
+
+    /// The limits of users of this tier; of a tier that isn't there: the usual ones.
+    #[must_use]
+    pub fn limits_of(&self, tier: Option<&TierName>) -> &Limits {
+        tier.and_then(|tier| self.tiers.get(tier.as_str())).map_or(&self.limits, |tier| &tier.limits)
+    }
+}
