@@ -4,6 +4,7 @@
 //! `DOCKER_HOST`, `POOL_SIZE`, `GEMINI_IMAGE`), command-line flags. Unknown keys are errors; all faults are told at once.
 
 mod check;
+mod credentials;
 mod decode;
 mod engine;
 mod fault;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use credentials::{CredentialStore, Credentials, Vault, VaultLogin};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
@@ -60,6 +62,8 @@ pub struct Config {
     pub tiers: BTreeMap<String, Tier>,
     /// The model API's key when the caller brings none.
     pub model: Model,
+    /// Users' named keys for model APIs.
+    pub credentials: Credentials,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
     /// What can be leased. Empty: one template `gemini`.

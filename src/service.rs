@@ -5,6 +5,7 @@
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
 mod change;
+mod credentials;
 pub mod files;
 pub mod idempotency;
 mod list;
@@ -37,6 +38,7 @@ pub use recover::Left;
 
 use crate::{
     config,
+    credentials::Credentials,
     gateway::ModelKey,
     identity::Caller,
     ids::{SessionId, UserId},
@@ -71,6 +73,12 @@ pub struct Parts {
     pub session: config::Session,
     /// The model API's key for callers who bring none.
     pub model_key: Option<ModelKey>,
+    /// Where users have their keys for model APIs.
+    pub credentials: Credentials,
+    /// How often those in use are looked up again.
+    pub key_refresh: Duration,
+    /// How long they are used while they can't be looked up.
+    pub key_outage: Duration,
     /// The state folder, for readiness.
     pub state_dir: std::path::PathBuf,
     /// Instruments.
@@ -86,6 +94,9 @@ pub struct Service {
     store: AnyStore,
     settings: config::Session,
     model_key: Option<ModelKey>,
+    credentials: Credentials,
+    key_refresh: Duration,
+    key_outage: Duration,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
     /// What all sessions share: where they are found, and how they are ended.
@@ -107,7 +118,20 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts {
+            pools,
+            workspaces,
+            limits,
+            store,
+            runtime,
+            session,
+            model_key,
+            credentials,
+            key_refresh,
+            key_outage,
+            state_dir,
+            metrics,
+        } = parts;
         let around = Surroundings {
             registry: Registry::new(session.keep_ended, Arc::clone(&store)),
             metrics: metrics.clone(),
@@ -123,6 +147,9 @@ impl Service {
             around,
             settings: session,
             model_key,
+            credentials,
+            key_refresh,
+            key_outage,
             state_dir,
             metrics,
             default_sessions: Mutex::default(),

@@ -1,5 +1,7 @@
 //! The whole doors with a real service that has nothing to lease: what can be asked, and what those learn who ask for what isn't theirs.
 
+#[path = "rest/credentials.rs"]
+mod credentials;
 #[path = "rest/house.rs"]
 mod house;
 #[path = "rest/once.rs"]

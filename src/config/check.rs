@@ -2,6 +2,8 @@
 //!
 //! Texts name numbers and other settings, but no texts of the operator's.
 
+mod credentials;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -59,6 +61,7 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     sessions(config, &mut rules);
     tokens(config, &mut rules);
     model(config, &mut rules);
+    credentials::credentials(&config.credentials, &mut rules);
     for (name, template) in &config.templates {
         recipe(name, template, &mut rules);
     }

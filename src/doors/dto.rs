@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod change;
+pub mod credential;
 pub mod event;
 pub mod file;
 pub mod open;

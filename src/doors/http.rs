@@ -5,6 +5,7 @@
 
 pub(super) mod answer;
 pub(super) mod body;
+pub(super) mod confidential;
 pub(super) mod depth;
 pub(super) mod etag;
 pub(super) mod once;

@@ -5,6 +5,7 @@
 //! limits, one call of the service.
 
 mod catalog;
+mod credentials;
 mod docs;
 mod download;
 mod events;
@@ -27,7 +28,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use super::{
     dto,
-    http::{self, answer, body, etag, once, refusal, rendered, routes::Routes},
+    http::{self, answer, body, confidential, etag, once, refusal, rendered, routes::Routes},
 };
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
 
@@ -50,6 +51,8 @@ enum Group {
     Permissions,
     /// A user's folders, and the files in the one a session holds.
     Files,
+    /// A user's own keys for model APIs, kept under names.
+    Credentials,
     /// What there is, and what is left of it.
     Catalog,
     /// For load balancers. No token.
@@ -63,6 +66,7 @@ type Api = (
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
+    credentials::Credentials,
     catalog::Catalog,
     health::Health,
 );
@@ -75,6 +79,7 @@ fn api() -> OpenApiService<Api, ()> {
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
+        credentials::Credentials,
         catalog::Catalog,
         health::Health,
     );

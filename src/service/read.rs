@@ -193,11 +193,12 @@ impl SessionView {
         // What an agent asks for may be megabytes: only what the view shows is copied.
         let looked = session.with_status(|status| {
             let Status { stage, last_active_at, permissions, tokens, end, preferences, needs_credential, .. } = status;
-            let credential = (*needs_credential, preferences.clone());
-            (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
+            let preferences = (*needs_credential, preferences.clone());
+            (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), preferences)
         });
         let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences)) = looked;
-        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
+        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, credential, .. } =
+            preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
             Stage::Turn { .. } if pending_permissions == 0 => SessionState::Running,
@@ -214,6 +215,7 @@ impl SessionView {
             labels,
             permissions,
             version,
+            credential,
             needs_credential,
             created_at: identity.created_at,
             last_active_at,

@@ -151,6 +151,13 @@ impl Registry {
         all
     }
 
+    /// All sessions that are not over.
+    #[must_use]
+    pub fn alive(&self) -> Vec<Arc<SessionHandle>> {
+        let all: Vec<_> = self.locked().by_user.values().flat_map(HashMap::values).cloned().collect();
+        all.into_iter().filter(|session| !session.is_over()).collect()
+    }
+
     /// Notes that a session is over; it can still be read for a while.
     pub fn ended(&self, session: &SessionHandle) {
         session.log.rest();

@@ -13,7 +13,7 @@ use super::policy::Stage;
 use crate::{
     agent::{PermissionOption, Pieces},
     config::PermissionPolicy,
-    ids::{PermissionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
+    ids::{CredentialName, PermissionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
 
@@ -218,8 +218,11 @@ pub struct Preferences {
     pub idle_timeout: Duration,
     /// What is allowed without asking.
     pub permissions: PermissionPolicy,
-    /// Its user brought a key of their own for the model.
+    /// Its user brought a key of their own for the model, which is written down nowhere.
     pub own_key: bool,
+    /// The name of the user's key for the model that it uses, if it uses one that is kept.
+    #[serde(default)]
+    pub credential: Option<CredentialName>,
 }
 
 #[cfg(test)]
@@ -260,6 +263,7 @@ impl Preferences {
             idle_timeout: Duration::from_secs(600),
             permissions: PermissionPolicy::default(),
             own_key: false,
+            credential: None,
         }
     }
 }
@@ -273,7 +277,7 @@ pub struct Status {
     pub last_active_at: Timestamp,
     /// What its user may change.
     pub preferences: Preferences,
-    /// Its user's own key is not known any more: the server was restarted.
+    /// Its user's own key is not known any more: the server was restarted, or the key was taken away where it was kept.
     pub needs_credential: bool,
     /// Its latest turns, oldest first.
     pub turns: VecDeque<Turn>,

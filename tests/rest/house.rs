@@ -1,9 +1,10 @@
 //! Both doors with a real service behind them, whose pools keep nothing warm unless they are told to; and the requests to try them with.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use greenroom::{
     config::{self, Changes, Config, Template},
+    credentials::{Credentials, seal::MasterKeys},
     doors::{
         admin::{self, Operators, Reload},
         rest,
@@ -57,6 +58,19 @@ pub fn house() -> House {
 
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
+    house_with(templates, |_state| Credentials::None)
+}
+
+/// Keys are kept in a file of this state folder.
+pub fn kept(state: &Path) -> Credentials {
+    let key = Some(MasterKeys::generate());
+    let settings = config::Credentials { store: config::CredentialStore::File, key, ..config::Credentials::default() };
+    let state = config::State { dir: state.to_owned(), ..config::State::default() };
+    Credentials::open(&settings, &state).expect("good settings")
+}
+
+/// A house whose users' keys are kept there.
+pub fn house_with(templates: &[&str], credentials: impl FnOnce(&Path) -> Credentials) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
@@ -91,6 +105,9 @@ pub fn house_of(templates: &[&str]) -> House {
         runtime,
         session: config::Session::default(),
         model_key: None,
+        credentials: credentials(&state.dir),
+        key_refresh: config::Credentials::default().refresh,
+        key_outage: config::Credentials::default().outage,
         state_dir: state.dir.clone(),
         metrics: metrics.clone(),
     }));
