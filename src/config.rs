@@ -3,6 +3,7 @@
 //! Sources, later ones win: defaults, the TOML file, `GREENROOM__SECTION__KEY`, the well-known variables (`GEMINI_API_KEY`,
 //! `DOCKER_HOST`, `POOL_SIZE`, `GEMINI_IMAGE`), command-line flags. Unknown keys are errors; all faults are told at once.
 
+mod audit;
 mod auth;
 mod check;
 mod decode;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use audit::Audit;
 pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
@@ -62,6 +64,8 @@ pub struct Config {
     pub tiers: BTreeMap<String, Tier>,
     /// The model API's key when the caller brings none.
     pub model: Model,
+    /// Who did what.
+    pub audit: Audit,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
     /// What can be leased. Empty: one template `gemini`.

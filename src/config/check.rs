@@ -19,6 +19,10 @@ const SOCKET_PATH: &str = "/slots/00000000000000000000000000000000/run/gateway.s
 const MEMORY_SHARE_MAX: f64 = 16.0;
 /// The smallest ring, in bytes: an agent's unfinished line may hold half of it, and its end must have room in the rest.
 const RING_MIN: usize = 1024 * 1024;
+/// The smallest size an audit log is put aside at, in bytes: room for a hundred lines.
+const AUDIT_BYTES_MIN: u64 = 64 * 1024;
+/// Audit logs put aside: each moves at every rotation.
+const AUDIT_FILES_MAX: u32 = 1000;
 /// The least memory a sandbox can start with, in MiB.
 const MEMORY_MIN_MIB: u64 = 16;
 
@@ -56,6 +60,7 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     sessions(config, &mut rules);
     auth::rules(config, &mut rules);
     model(config, &mut rules);
+    audit(config, &mut rules);
     for (name, template) in &config.templates {
         recipe(name, template, &mut rules);
     }
@@ -169,6 +174,14 @@ fn sessions(config: &Config, rules: &mut Rules) {
         ("limits.prompts_per_minute", limits.prompts_per_minute),
         ("limits.prompts_burst", limits.prompts_burst),
     ]);
+}
+
+fn audit(config: &Config, rules: &mut Rules) {
+    let audit = &config.audit;
+    rules.must("audit.file", audit.file.file_name().is_some(), "must be a file, or none");
+    rules.must("audit.max_bytes", audit.max_bytes >= AUDIT_BYTES_MIN, format!("must be at least {AUDIT_BYTES_MIN}"));
+    let few = (1..=AUDIT_FILES_MAX).contains(&audit.keep);
+    rules.must("audit.keep", few, format!("must be at least 1 and at most {AUDIT_FILES_MAX}"));
 }
 
 fn model(config: &Config, rules: &mut Rules) {
