@@ -5,6 +5,7 @@
 
 mod check;
 mod decode;
+mod egress;
 mod engine;
 mod fault;
 mod listeners;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use egress::{Egress, HostError, HostName, HostPattern, TemplateEgress};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
@@ -60,6 +62,8 @@ pub struct Config {
     pub tiers: BTreeMap<String, Tier>,
     /// The model API's key when the caller brings none.
     pub model: Model,
+    /// What agents' tools may reach beside the model, as far as it is the same for all templates.
+    pub egress: Egress,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
     /// What can be leased. Empty: one template `gemini`.
