@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod check;
 mod decode;
+mod egress;
 mod engine;
 mod fault;
 mod listeners;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::Audit;
 pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
+pub use egress::{Egress, HostError, HostName, HostPattern, TemplateEgress};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
@@ -66,6 +68,8 @@ pub struct Config {
     pub model: Model,
     /// Who did what.
     pub audit: Audit,
+    /// What agents' tools may reach beside the model, as far as it is the same for all templates.
+    pub egress: Egress,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
     /// What can be leased. Empty: one template `gemini`.

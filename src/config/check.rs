@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use secrecy::ExposeSecret;
 
-use super::{Config, ModelApi, RuntimeChoice, Template};
+use super::{Config, HostName, ModelApi, RuntimeChoice, Template};
 use crate::ids::{TemplateName, names_an_instance};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
@@ -61,6 +61,7 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     auth::rules(config, &mut rules);
     model(config, &mut rules);
     audit(config, &mut rules);
+    egress(config, &mut rules);
     for (name, template) in &config.templates {
         recipe(name, template, &mut rules);
     }
@@ -203,6 +204,17 @@ fn is_web_address(text: &str) -> bool {
     let host =
         uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
     scheme && host && uri.query().is_none()
+}
+
+fn egress(config: &Config, rules: &mut Rules) {
+    let mut seen = BTreeSet::new();
+    for name in config.egress.hosts.keys() {
+        let key = super::tree::join("egress.hosts", name);
+        match HostName::parse(name) {
+            Ok(name) => rules.must(&key, seen.insert(name), "must not be named twice"),
+            Err(_) => rules.must(&key, false, "must be the name of a host, without a port"),
+        }
+    }
 }
 
 fn recipe(name: &str, template: &Template, rules: &mut Rules) {
