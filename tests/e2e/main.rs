@@ -16,6 +16,7 @@ mod house;
 mod observer;
 mod pools;
 mod processes;
+mod provider;
 mod recorder;
 mod secret;
 mod settings;
@@ -23,6 +24,7 @@ mod stream;
 mod wait;
 
 // The promises.
+mod access_matrix;
 mod adoption;
 mod asked_again;
 mod bad_input;
@@ -64,6 +66,7 @@ mod restart_chaos;
 mod shutdown;
 mod spans;
 mod torrent;
+mod tricks;
 mod turn_ends;
 mod turns;
 mod walls;
