@@ -28,6 +28,7 @@ mod access_matrix;
 mod adoption;
 mod asked_again;
 mod bad_input;
+mod budget_parallel;
 mod callers;
 mod changes;
 mod chat;
