@@ -173,9 +173,9 @@ impl Settings {
         self
     }
 
-    /// The lines of `/etc/hosts` with those names; none when there are none.
+    /// The lines of `/etc/hosts` with those names, which may be looked up with a dot at their end; none when there are none.
     pub fn hosts(&self) -> Option<String> {
-        let lines = self.names.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect::<String>();
+        let lines = self.names.iter().map(|(name, address)| format!("{address}\t{name} {name}.\n")).collect::<String>();
         (!lines.is_empty()).then_some(lines)
     }
 

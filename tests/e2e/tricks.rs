@@ -40,6 +40,10 @@ pub struct Trick {
 pub enum Must {
     /// It is refused, and not even the server that is allowed hears of it.
     Fail,
+    /// The same, and the proxy says why.
+    Refuse(&'static str),
+    /// A tunnel that was opened is cut, and the server at its end was told nothing.
+    Cut,
     /// The answer has this in it.
     Work(&'static str),
     /// Whatever the answer: it only ever reaches the server that is allowed, in its own name, as one request.
@@ -80,7 +84,7 @@ fn settings(targets: &Targets, model: &Recorder) -> Settings {
     let (allowed, bystander) = (targets.allowed.port(), targets.bystander.port());
     let mut allow = vec![format!("allowed.test:{allowed}"), format!("*.wild.test:{allowed}")];
     // Allowed by name, so that only the address speaks against them.
-    let names = NAMES.iter().map(|(name, _)| *name).chain(["localhost", "no-such-name.test"]);
+    let names = NAMES.iter().map(|(name, _)| *name).chain(["localhost"]);
     allow.extend(names.flat_map(|name| [format!("{name}:{bystander}"), format!("{name}:80")]));
     allow.dedup();
     let pinned = ["allowed.test", "a.wild.test", "wild.test", "offered.test", "forbidden.test"];
@@ -130,9 +134,14 @@ fn judge(outcome: &str, must: &Must, targets: &Targets) -> Result<(), String> {
         Must::Work(text) if outcome.contains(text) => targets::in_bounds(&heard),
         Must::Work(text) => Err(format!("no {text:?} in the answer")),
         Must::StayInBounds => targets::in_bounds(&heard),
-        Must::Fail if !heard.is_empty() => Err(format!("the server that is allowed heard: {heard:?}")),
-        Must::Fail if is_refusal(outcome) => Ok(()),
-        Must::Fail => Err("no refusal".to_owned()),
+        Must::Cut if heard.iter().all(String::is_empty) && outcome == "cut" => Ok(()),
+        Must::Cut => Err(format!("not cut, or the server was told something: {heard:?}")),
+        Must::Refuse(text) if !outcome.contains(text) => Err(format!("no {text:?} in the answer")),
+        Must::Fail | Must::Refuse(_) if !heard.is_empty() => {
+            Err(format!("the server that is allowed heard: {heard:?}"))
+        }
+        Must::Fail | Must::Refuse(_) if is_refusal(outcome) => Ok(()),
+        Must::Fail | Must::Refuse(_) => Err("no refusal".to_owned()),
     }
 }
 

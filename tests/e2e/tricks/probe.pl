@@ -110,16 +110,18 @@ sub proxy {
     connect($socket, pack_sockaddr_in($port, inet_aton($host))) or refused();
     $SIG{PIPE} = 'IGNORE';
     syswrite $socket, $first;
-    my $said = hear($socket, 5);
+    my $said = hear($socket, 8);
     if (defined $more && $said =~ m{^HTTP/1\.[01] 2}) {
         syswrite $socket, $more;
-        $said .= hear($socket, 2);
+        my $inside = hear($socket, 5);
+        done('cut') unless length $inside;
+        $said .= $inside;
     }
     $said =~ s/[^ -~]+/ | /g;
     done(length $said ? 'said: ' . substr($said, 0, 1500) : 'closed');
 }
 
-# Reads until a whole answer is there, its end, or nothing more comes.
+# Reads until a whole answer is there, the end of all, or nothing more comes.
 sub hear {
     my ($socket, $patience) = @_;
     my ($said, $select) = ('', IO::Select->new($socket));

@@ -46,11 +46,10 @@ pub fn tricks(targets: &Targets, model: &Recorder) -> Vec<Trick> {
 fn works(allowed: u16) -> Vec<Trick> {
     let why = "the template allows it";
     let must = || Must::Work(GREETING);
-    let request = format!("GET / HTTP/1.1\r\nhost: allowed.test:{allowed}\r\n\r\n");
     let url = |host: &str| format!("http://{host}:{allowed}/");
     vec![
         say("the server that is allowed", get(&url("allowed.test"), &format!("allowed.test:{allowed}")), must(), why),
-        tunnel("the same by a tunnel", &format!("allowed.test:{allowed}"), &request, must(), why),
+        tunnel("the same by a tunnel", &format!("allowed.test:{allowed}"), client_hello("allowed.test"), must(), why),
         say(
             "the same in capitals",
             get(&url("ALLOWED.Test"), &format!("ALLOWED.Test:{allowed}")),
@@ -77,8 +76,6 @@ fn names(targets: &Targets) -> Vec<Trick> {
         ("allowed.test:22".to_owned(), "another port is another server"),
         ("allowed.test".to_owned(), "no port is the usual port, which isn't allowed"),
         ("metadata.google.internal:80".to_owned(), unlisted),
-        (format!("no-such-name.test:{bystander}"), "it is allowed, and there is no such name"),
-        (format!("localhost:{bystander}"), "it is allowed by name, and means this machine"),
     ] {
         all.extend(both(&authority, why));
     }
@@ -323,13 +320,25 @@ fn smuggling(allowed: u16, bystander: u16) -> Vec<Trick> {
 /// What is said inside of a tunnel that is allowed.
 fn tunnels(allowed: u16) -> Vec<Trick> {
     let authority = format!("allowed.test:{allowed}");
-    vec![tunnel(
-        "the beginning of TLS with a server of another name",
-        &authority,
-        client_hello("evil.test"),
-        Must::StayInBounds,
-        "a server of many names is asked for the one that is allowed only",
-    )]
+    let cut = |what: &str, more: Vec<u8>, why| tunnel(what, &authority, more, Must::Cut, why);
+    let request = format!("GET / HTTP/1.1\r\nhost: {authority}\r\n\r\n").into_bytes();
+    let mut half = client_hello("allowed.test");
+    half.truncate(100);
+    half.extend_from_slice(&request.repeat(100));
+    let one_of_many = "a server of many names is asked for the one that is allowed, and for no other";
+    vec![
+        cut("TLS with a server of another name", client_hello("evil.test"), one_of_many),
+        cut("TLS with a server below that name", client_hello("a.allowed.test"), one_of_many),
+        cut("TLS with an address", client_hello("127.0.0.1"), one_of_many),
+        cut("plain text in a tunnel", request, "a tunnel is for TLS"),
+        cut(
+            "another proxy's language in a tunnel",
+            b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n\r\n".to_vec(),
+            "a tunnel is for TLS",
+        ),
+        cut("a shell in a tunnel", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "a tunnel is for TLS"),
+        cut("the beginning of TLS and something else", half, "a tunnel is for TLS"),
+    ]
 }
 
 /// The first message of TLS, for a server of this name.

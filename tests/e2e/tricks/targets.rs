@@ -23,7 +23,7 @@ pub const GREETING: &str = "hello from the allowed server";
 /// All of them; they end with the test.
 #[derive(Debug)]
 pub struct Targets {
-    /// It answers each first request of a connection, and keeps all it hears.
+    /// It answers each first request of a connection, and whoever begins with TLS, and keeps all it hears.
     pub allowed: SocketAddr,
     /// On loopback, version 4; it counts.
     pub bystander: SocketAddr,
@@ -144,7 +144,8 @@ async fn listen(listener: TcpListener, bystander: u16, heard: Heard) {
                 if let Some(kept) = heard.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
                     kept.clone_from(&said);
                 }
-                if !answered && said.windows(4).any(|end| end == b"\r\n\r\n") {
+                // A request's end, or the beginning of TLS.
+                if !answered && (said[0] == 22 || said.windows(4).any(|end| end == b"\r\n\r\n")) {
                     answered = true;
                     let _gone = socket.write_all(answer(&said, bystander).as_bytes()).await;
                 }
