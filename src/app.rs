@@ -233,6 +233,7 @@ impl App {
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
+        serving.spawn(Arc::clone(&self.authenticator).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
@@ -289,7 +290,7 @@ fn authenticator(config: &Config, dev_token: Option<(UserId, SecretString)>) -> 
     }
     if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
         return Err(StartError::Setting(format!(
-            "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
+            "server.address {}: without any token or issuer only a loopback address is served; make a token with `greenroom keys create`",
             config.server.address
         )));
     }

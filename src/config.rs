@@ -3,6 +3,7 @@
 //! Sources, later ones win: defaults, the TOML file, `GREENROOM__SECTION__KEY`, the well-known variables (`GEMINI_API_KEY`,
 //! `DOCKER_HOST`, `POOL_SIZE`, `GEMINI_IMAGE`), command-line flags. Unknown keys are errors; all faults are told at once.
 
+mod auth;
 mod check;
 mod decode;
 mod engine;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
@@ -30,7 +32,7 @@ pub use permissions::{PermissionPolicy, ToolKind, Verdict};
 pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use tiers::{Budget, Tier};
-pub use users::{Auth, Limits, Model, Session, Token};
+pub use users::{Limits, Model, Session};
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

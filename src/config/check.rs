@@ -2,10 +2,9 @@
 //!
 //! Texts name numbers and other settings, but no texts of the operator's.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod auth;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use secrecy::ExposeSecret;
 
@@ -16,8 +15,6 @@ use crate::ids::{TemplateName, names_an_instance};
 const SOCKET_PATH_MAX: usize = 107;
 /// The longest path below the state folder that is a socket: a slot id has 32 characters.
 const SOCKET_PATH: &str = "/slots/00000000000000000000000000000000/run/gateway.sock";
-/// The shortest token, in characters.
-const TOKEN_MIN: usize = 16;
 /// The largest `pool.memory_share`: more than that is a slip of the pen.
 const MEMORY_SHARE_MAX: f64 = 16.0;
 /// The smallest ring, in bytes: an agent's unfinished line may hold half of it, and its end must have room in the rest.
@@ -57,7 +54,7 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     engine(config, &mut rules);
     pools(config, &mut rules);
     sessions(config, &mut rules);
-    tokens(config, &mut rules);
+    auth::rules(config, &mut rules);
     model(config, &mut rules);
     for (name, template) in &config.templates {
         recipe(name, template, &mut rules);
@@ -172,19 +169,6 @@ fn sessions(config: &Config, rules: &mut Rules) {
         ("limits.prompts_per_minute", limits.prompts_per_minute),
         ("limits.prompts_burst", limits.prompts_burst),
     ]);
-}
-
-fn tokens(config: &Config, rules: &mut Rules) {
-    let mut seen = BTreeMap::new();
-    for (index, token) in config.auth.tokens.iter().enumerate() {
-        let (key, secret) = (format!("auth.tokens[{index}].token"), token.token.expose_secret());
-        rules.must(&key, secret.len() >= TOKEN_MIN, format!("must have at least {TOKEN_MIN} characters"));
-        rules.must(&key, secret.bytes().all(|byte| byte.is_ascii_graphic()), "must be visible ASCII without blanks");
-        match seen.get(secret) {
-            Some(first) => rules.must(&key, false, format!("must not be the token of auth.tokens[{first}] again")),
-            None => drop(seen.insert(secret, index)),
-        }
-    }
 }
 
 fn model(config: &Config, rules: &mut Rules) {

@@ -44,6 +44,7 @@ mod gateway;
 mod hostile_agents;
 mod hostile_output;
 mod idempotency;
+mod identity;
 mod key_hunt;
 mod limits;
 mod listing;
