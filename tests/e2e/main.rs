@@ -24,9 +24,11 @@ mod stream;
 mod wait;
 
 // The promises.
+mod access_matrix;
 mod adoption;
 mod asked_again;
 mod bad_input;
+mod budget_parallel;
 mod callers;
 mod changes;
 mod chat;
@@ -66,6 +68,7 @@ mod restart_chaos;
 mod shutdown;
 mod spans;
 mod torrent;
+mod tricks;
 mod turn_ends;
 mod turns;
 mod walls;
