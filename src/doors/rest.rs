@@ -11,6 +11,7 @@ mod events;
 mod files;
 mod frames;
 mod health;
+mod keys;
 mod media;
 mod permissions;
 mod sessions;
@@ -52,6 +53,8 @@ enum Group {
     Files,
     /// What there is, and what is left of it.
     Catalog,
+    /// What users come in with. For administrators.
+    Keys,
     /// For load balancers. No token.
     Health,
 }
@@ -63,6 +66,7 @@ type Api = (
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
+    keys::Keys,
     catalog::Catalog,
     health::Health,
 );
@@ -75,6 +79,7 @@ fn api() -> OpenApiService<Api, ()> {
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
+        keys::Keys,
         catalog::Catalog,
         health::Health,
     );

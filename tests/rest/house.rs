@@ -9,7 +9,7 @@ use greenroom::{
         rest,
     },
     gateway::Gateway,
-    identity::Authenticator,
+    identity::{Authenticator, Scope},
     ids::{Epoch, SlotId, TemplateName, UserId},
     limits::Limits,
     pool::{Pools, PoolsParts},
@@ -30,13 +30,16 @@ use poem::{
     endpoint::BoxEndpoint,
     http::{HeaderName, HeaderValue, Method, header},
 };
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::store::Moody;
 
 const TOKEN: &str = "test-token-0123456789";
+/// Of an administrator.
+pub const ROOT_TOKEN: &str = "root-token-0123456789";
+/// Of somebody who may only look.
+pub const GUEST_TOKEN: &str = "guest-token-0123456789";
 /// Sandboxes in all.
 pub const CAP: usize = 6;
 
@@ -85,9 +88,20 @@ pub fn house_of(templates: &[&str]) -> House {
     });
     let store = Moody::open(&state.dir);
     let audit = Audit::open(&config::Audit::default(), &state.dir, metrics.clone()).expect("the folder is writable");
+    let user = |name: &str| UserId::parse(name).expect("a good name");
+    let token =
+        |user, token: &str, scope| config::Token { scopes: vec![scope], ..config::Token::new(user, token.into()) };
+    let tokens = vec![
+        token(user("alice"), TOKEN, Scope::Sessions),
+        token(user("root"), ROOT_TOKEN, Scope::Admin),
+        token(user("guest"), GUEST_TOKEN, Scope::Read),
+    ];
+    let auth = config::Auth { tokens, ..config::Auth::default() };
+    let authenticator = Arc::new(Authenticator::load(&auth, &state).expect("no keys are no fault"));
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
+        identity: Arc::clone(&authenticator),
         limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
         store: Arc::clone(&store) as AnyStore,
         runtime,
@@ -97,14 +111,12 @@ pub fn house_of(templates: &[&str]) -> House {
         metrics: metrics.clone(),
         audit: audit.clone(),
     }));
-    let user = UserId::parse("alice").expect("a good name");
-    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
-    let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
-    let config = Arc::new(Config { state, ..Config::default() });
+    let tiers = [("gold".to_owned(), config::Tier::default())].into();
+    let config = Arc::new(Config { state, tiers, ..Config::default() });
     let for_operators =
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
-    let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
+    let users = rest::app(service, authenticator, config, metrics.clone());
     House { folder, metrics, census, store, audit, users, operators }
 }
 
@@ -132,7 +144,12 @@ fn reload() -> Reload {
 impl House {
     /// Asks the door for users, as alice.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+        self.ask_as(TOKEN, method, path, body).await
+    }
+
+    /// Asks the door for users with this token.
+    pub async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Response {
+        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.users.get_response(finish(request, method, path, body)).await
     }
 
