@@ -17,6 +17,7 @@ pub mod template;
 mod tiers;
 mod tree;
 mod users;
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use tiers::{Budget, Tier};
 pub use users::{Auth, Limits, Model, Session, Token};
+pub use web::{HostName, WebNameError, WebOrigin, usual_port};
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

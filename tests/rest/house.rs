@@ -36,7 +36,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::store::Moody;
 
-const TOKEN: &str = "test-token-0123456789";
+pub const TOKEN: &str = "test-token-0123456789";
+/// Another user's.
+pub const BOBS: &str = "test-token-of-bob-012345";
 /// Sandboxes in all.
 pub const CAP: usize = 6;
 
@@ -57,6 +59,11 @@ pub fn house() -> House {
 
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
+    house_with(templates, Config::default())
+}
+
+/// A house with settings of its own, for the doors and for what users may.
+pub fn house_with(templates: &[&str], config: Config) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
@@ -86,7 +93,7 @@ pub fn house_of(templates: &[&str]) -> House {
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
-        limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        limits: Arc::new(Limits::new(&config).expect("the defaults are good")),
         store: Arc::clone(&store) as AnyStore,
         runtime,
         session: config::Session::default(),
@@ -96,8 +103,10 @@ pub fn house_of(templates: &[&str]) -> House {
     }));
     let user = UserId::parse("alice").expect("a good name");
     let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
+    let bob = UserId::parse("bob").expect("a good name");
     let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
-    let config = Arc::new(Config { state, ..Config::default() });
+    let authenticator = authenticator.with_token(bob, &SecretString::from(BOBS));
+    let config = Arc::new(Config { state, ..config });
     let for_operators =
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
@@ -129,14 +138,12 @@ fn reload() -> Reload {
 impl House {
     /// Asks the door for users, as alice.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
-        self.users.get_response(finish(request, method, path, body)).await
+        self.users.get_response(finish(alice(), method, path, body)).await
     }
 
     /// Asks the door for users, as alice, with more headers.
     pub async fn ask_with(&self, method: Method, path: &str, headers: &[(&str, &[u8])], body: &Value) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
-        let mut request = finish(request, method, path, Some(body.clone()));
+        let mut request = finish(alice(), method, path, Some(body.clone()));
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).expect("a name");
             request.headers_mut().append(name, HeaderValue::from_bytes(value).expect("a value"));
@@ -165,6 +172,15 @@ impl House {
         };
         (slot, self.census.admit(admission).expect("there is room"))
     }
+}
+
+fn alice() -> RequestBuilder {
+    visitor().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+}
+
+/// A request of somebody without a token.
+pub fn visitor() -> RequestBuilder {
+    Request::builder().header(header::HOST, "127.0.0.1:8080")
 }
 
 fn finish(request: RequestBuilder, method: Method, path: &str, body: Option<Value>) -> Request {
