@@ -106,6 +106,27 @@ fn the_example_file_and_the_operations_page_mention_every_setting() {
 }
 
 #[test]
+fn the_providers_of_the_example_file_are_good_settings() {
+    let text = example(false);
+    let (_, text) = text.split_once("\n[auth]\n").expect("a section");
+    let (text, _) = text.split_once("\n[").expect("another section");
+    // One address is enough.
+    let sample =
+        text.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| !line.starts_with("jwks_file"));
+    let sample = sample.collect::<Vec<_>>().join("\n");
+    // What follows the second one belongs to it, but for what it has already.
+    let sample = sample.replacen("algorithms = [\"RS256\"]\n", "", 1);
+    let config = Given::nothing().file(&sample).config();
+    let [keycloak, auth0] = &config.auth.issuers[..] else { panic!("two issuers: {:?}", config.auth.issuers) };
+    assert_eq!((keycloak.name.as_str(), keycloak.audience.as_slice()), ("keycloak", &["greenroom".to_owned()][..]));
+    assert_eq!(keycloak.scopes["greenroom-admin"], greenroom::identity::Scope::Admin);
+    // The last one says all there is, the first hardly anything: what is written there is what is meant without it.
+    assert_eq!((&auth0.algorithms, auth0.leeway), (&keycloak.algorithms, keycloak.leeway));
+    assert_eq!((auth0.jwks_refresh, auth0.jwks_keep), (keycloak.jwks_refresh, keycloak.jwks_keep));
+    assert_eq!(auth0.user_claim, keycloak.user_claim);
+}
+
+#[test]
 fn later_sources_win_over_earlier_ones() {
     let file = "[pool]\nsize = 1\ncap = 50\n[templates.gemini]\nimage = 'file'";
     let given = || Given::nothing().file(file);
@@ -192,7 +213,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
         "limits.streams (GREENROOM__LIMITS__STREAMS): must be a whole number, 0 or more, that is not too large",
         "model.base_url (GREENROOM__MODEL__BASE_URL): must be http:// or https:// and a host, with neither a user nor a query",
         "nonsense (greenroom.toml line 10): is no setting; known here: server, admin, state, runtime, sandbox, pool, session, \
-         auth, limits, budget, tiers, model, telemetry, templates",
+         auth, limits, budget, tiers, model, audit, telemetry, templates",
         "pool.size (greenroom.toml line 6): must be a whole number, but is a text",
         "pool.sweep (greenroom.toml line 8): must be longer than nothing",
         "runtime.kind (GREENROOM__RUNTIME__KIND): must be one of: docker, process",
@@ -249,6 +270,9 @@ fn what_could_not_work_later_is_refused_now() {
             "auth.tokens[1].token",
         ),
         ("[auth]\ntokens = [{user = 'a'}]", "auth.tokens[0]"),
+        ("[auth]\ntokens = [{user = 'a', token = '0123456789abcdef', scopes = []}]", "auth.tokens[0].scopes"),
+        ("[auth]\ntokens = [{user = 'a', token = '0123456789abcdef', scopes = ['all']}]", "auth.tokens[0].scopes[0]"),
+        ("[auth]\ntokens = [{user = 'a', token = '0123456789abcdef', tier = 'gold'}]", "auth.tokens[0].tier"),
         ("[runtime]\nkind = 'process'\n[server]\naddress = '0.0.0.0:1'", "server.address"),
         ("[admin]\naddress = '127.0.0.1:8080'", "admin.address"),
         ("[runtime]\nuid = 0", "runtime.uid"),
@@ -321,6 +345,52 @@ fn a_tier_said_in_any_order_may_have_what_is_usual_again() {
         (2, 8),
         "8 is the default, and written"
     );
+}
+
+#[test]
+fn an_issuer_whose_tokens_could_not_be_trusted_is_refused() {
+    let good = "name = 'a'\nissuer = 'https://a.example'\naudience = 'x'";
+    let cases = [
+        ("algorithms = ['HS256']", "algorithms[0]"),
+        ("algorithms = ['none']", "algorithms[0]"),
+        ("algorithms = ['RS256', 'ES512']", "algorithms[1]"),
+        ("algorithms = []", "algorithms"),
+        ("audience = []", "audience"),
+        ("audience = ['x', '']", "audience"),
+        ("issuer = 'http://a.example'", "issuer"),
+        ("issuer = 'https://a.example/?x'", "issuer"),
+        ("issuer = 'https://a.example/#x'", "issuer"),
+        ("issuer = 'https://user@a.example'", "issuer"),
+        ("issuer = ''\njwks_url = 'https://a.example'", "issuer"),
+        ("jwks_url = 'http://a.example/keys'", "jwks_url"),
+        ("jwks_url = 'http://127.0.0.1.a.example/keys'", "jwks_url"),
+        ("jwks_url = 'file:///etc/keys'", "jwks_url"),
+        ("jwks_url = 'https://a.example/keys'\njwks_file = 'keys'", "jwks_file"),
+        ("leeway = '61s'", "leeway"),
+        ("jwks_refresh = '9s'", "jwks_refresh"),
+        ("jwks_keep = '5s'", "jwks_keep"),
+        ("user_claim = ''", "user_claim"),
+        ("user_prefix = 'a b'", "user_prefix"),
+        ("scopes = {x = 'everything'}", "scopes.x"),
+        ("secret = 'x'", "secret"),
+    ];
+    for (line, key) in cases {
+        let changed = line.split(' ').next().expect("a key");
+        let kept = good.lines().filter(|line| !line.starts_with(&format!("{changed} "))).collect::<Vec<_>>().join("\n");
+        let faults = Given::nothing().file(&format!("[[auth.issuers]]\n{kept}\n{line}\n")).faults();
+        assert!(faults.len() == 1 && faults[0].starts_with(&format!("auth.issuers[0].{key} (")), "{line}\n{faults:?}");
+    }
+    let faults = Given::nothing().file(&format!("[[auth.issuers]]\n{}", good.replace("'a'", "'A b'"))).faults();
+    assert!(faults.len() == 1 && faults[0].starts_with("auth.issuers[0] ("), "{faults:?}");
+    let twice = format!("[[auth.issuers]]\n{good}\n[[auth.issuers]]\n{good}\n");
+    let faults = Given::nothing().file(&twice).faults();
+    assert!(faults.len() == 2 && faults.iter().all(|fault| fault.contains("auth.issuers[0] again")), "{faults:?}");
+    for good in ["issuer = 'any-name'\njwks_url = 'https://a.example/keys?x'", "jwks_url = 'http://[::1]:1/keys'"] {
+        let issuer = if good.starts_with("issuer") { "" } else { "issuer = 'https://a.example'\n" };
+        Given::nothing()
+            .file(&format!("[[auth.issuers]]\nname = 'a'\naudience = ['x', 'y']\n{issuer}{good}\n"))
+            .config();
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostName, WebOrigin};
+use super::{WebHost, WebOrigin};
 
 /// The listener for users.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -13,7 +13,7 @@ pub struct Server {
     /// Address. Default 127.0.0.1:8080.
     pub address: SocketAddr,
     /// Names the server may be asked by, beside `localhost` and IP addresses, each with or without a port. Default none; 421 for any other.
-    pub hosts: Vec<HostName>,
+    pub hosts: Vec<WebHost>,
     /// Origins of web pages that may use the server, exact. Default none; 403 for any other.
     pub origins: Vec<WebOrigin>,
     /// Largest request head, in bytes. Default 16384; 431 past it.

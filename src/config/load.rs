@@ -73,7 +73,9 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
             continue;
         }
         let origin = origin.unwrap_or("default");
-        if !faults.iter().any(|fault| fault.key == key) {
+        // A list may only lack what was wrong in it.
+        let told = |fault: &Fault| fault.key == key || fault.key.starts_with(&format!("{key}["));
+        if !faults.iter().any(told) {
             faults.insert(Fault::new(key, origin, text));
         }
     }

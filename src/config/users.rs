@@ -1,4 +1,4 @@
-//! What users get: sessions and turns, who may come in and how fast, the key of those who bring none.
+//! What users get: sessions and turns, how fast, the key of those who bring none.
 
 use std::time::Duration;
 
@@ -49,25 +49,6 @@ impl Default for Session {
             keep_ended: Duration::from_hours(24),
         }
     }
-}
-
-/// Who may come in.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Bearer tokens, beside those made with `greenroom keys create`.
-    pub tokens: Vec<Token>,
-}
-
-/// One bearer token.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Token {
-    /// The user it names.
-    pub user: crate::ids::UserId,
-    /// The token itself, at least 16 characters.
-    #[serde(serialize_with = "secret::digest")]
-    pub token: SecretString,
 }
 
 /// How fast and how much, per user.

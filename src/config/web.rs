@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A name this server may be asked by: at any port, or at the one that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HostName {
+pub struct WebHost {
     name: String,
     port: Option<u16>,
 }
@@ -34,7 +34,7 @@ pub enum WebNameError {
     Any,
 }
 
-impl HostName {
+impl WebHost {
     /// Whether a request for this host and port means it. Letters may be of either case.
     #[must_use]
     pub fn is(&self, host: &str, port: Option<u16>) -> bool {
@@ -42,7 +42,7 @@ impl HostName {
     }
 }
 
-impl TryFrom<String> for HostName {
+impl TryFrom<String> for WebHost {
     type Error = WebNameError;
 
     fn try_from(text: String) -> Result<Self, WebNameError> {
@@ -53,13 +53,13 @@ impl TryFrom<String> for HostName {
     }
 }
 
-impl From<HostName> for String {
-    fn from(host: HostName) -> Self {
+impl From<WebHost> for String {
+    fn from(host: WebHost) -> Self {
         host.to_string()
     }
 }
 
-impl fmt::Display for HostName {
+impl fmt::Display for WebHost {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             Some(port) => write!(formatter, "{}:{port}", self.name),
@@ -127,8 +127,8 @@ fn authority(text: &str) -> Option<Authority> {
 mod tests {
     use super::*;
 
-    fn host(text: &str) -> Result<HostName, WebNameError> {
-        HostName::try_from(text.to_owned())
+    fn host(text: &str) -> Result<WebHost, WebNameError> {
+        WebHost::try_from(text.to_owned())
     }
 
     fn origin(text: &str) -> Result<String, WebNameError> {

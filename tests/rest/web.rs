@@ -1,6 +1,6 @@
 //! What web pages may do at the door for users, and what browsers are told of its answers.
 
-use greenroom::config::{Config, HostName, Server, WebOrigin};
+use greenroom::config::{Config, WebHost, Server, WebOrigin};
 use poem::{
     Endpoint as _, Request, RequestBuilder, Response,
     http::{Method, StatusCode, header},
@@ -12,7 +12,7 @@ use crate::house::{House, TOKEN, house, house_with, json_of, visitor};
 const LISTED: &str = "https://chat.example";
 
 fn open_to_a_page() -> House {
-    let hosts = vec![HostName::try_from("api.chat.example".to_owned()).expect("a name")];
+    let hosts = vec![WebHost::try_from("api.chat.example".to_owned()).expect("a name")];
     let origins = vec![WebOrigin::try_from(LISTED.to_owned()).expect("an origin")];
     house_with(&[], Config { server: Server { hosts, origins, ..Server::default() }, ..Config::default() })
 }

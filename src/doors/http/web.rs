@@ -27,7 +27,7 @@ use super::{
     routes::Routes,
 };
 use crate::{
-    config::{self, HostName},
+    config::{self, WebHost},
     problem::Problem,
 };
 use origin::Visitor;
@@ -38,7 +38,7 @@ const BY_ANY_NAME: [&str; 2] = ["/healthz", "/readyz"];
 /// Names of this server and of the pages that may use it.
 #[derive(Debug)]
 pub(in crate::doors) struct Web {
-    hosts: Vec<HostName>,
+    hosts: Vec<WebHost>,
     origins: HashSet<String>,
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use poem::http::{HeaderMap, Uri, header, uri::Authority};
 
 use crate::{
-    config::HostName,
+    config::WebHost,
     problem::{Code, Problem},
 };
 
@@ -55,7 +55,7 @@ pub(in crate::doors) fn asked(uri: &Uri, headers: &HeaderMap) -> Result<Authorit
 ///
 /// # Errors
 /// Another one is.
-pub(super) fn check(asked: &Authority, names: &[HostName]) -> Result<(), Problem> {
+pub(super) fn check(asked: &Authority, names: &[WebHost]) -> Result<(), Problem> {
     let listed = || names.iter().any(|name| name.is(asked.host(), asked.port_u16()));
     if is_address(asked) || listed() {
         return Ok(());
@@ -85,7 +85,7 @@ mod tests {
 
     fn meant(host: &str, names: &[&str]) -> bool {
         let names: Vec<_> =
-            names.iter().map(|name| HostName::try_from((*name).to_owned()).expect("a good name")).collect();
+            names.iter().map(|name| WebHost::try_from((*name).to_owned()).expect("a good name")).collect();
         check(&asked_by("/", &[host]).expect("a host"), &names).is_ok()
     }
 
