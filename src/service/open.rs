@@ -64,7 +64,7 @@ impl Service {
         ticket: &Ticket,
     ) -> Result<Arc<SessionHandle>, Problem> {
         self.check_new_work()?;
-        self.limits.check_open(&caller.user)?;
+        self.allowance(caller).check_open(&caller.user)?;
         terms::check(&request.labels, request.idle_timeout, request.max_age)?;
         let pool = self.pool(request.template.as_ref())?;
         let span = info_span!(
@@ -100,14 +100,14 @@ impl Service {
         pool: &Pool,
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
-        let permit = self.limits.hold_session(&caller.user)?;
+        let permit = self.allowance(caller).hold_session(&caller.user)?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         // A session that is being left to the next server lets go of its workspace here, and keeps it all the same.
         self.check_serving()?;
         let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {
-                let _place = self.limits.hold_waiting(&caller.user)?;
+                let _place = self.allowance(caller).hold_waiting(&caller.user)?;
                 pool.lease(&caller.user, request.queue_timeout).await?
             }
         };
