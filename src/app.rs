@@ -43,7 +43,7 @@ use crate::{
     sandbox::census::Counts,
     service::{self, Left, Service},
     store::AnyStore,
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
@@ -57,6 +57,15 @@ pub enum Stop {
     HandOver,
     /// Everything ends.
     Drain,
+}
+
+impl Stop {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::HandOver => "hand_over",
+            Self::Drain => "drain",
+        }
+    }
 }
 
 /// How long a stop waits for what is still to be written down.
@@ -89,6 +98,7 @@ pub struct App {
     pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
     limits: Arc<Limits>,
+    audit: Audit,
     addresses: Addresses,
     /// For users and for operators; taken when serving begins.
     listeners: Mutex<Option<(TcpListener, TcpListener)>>,
@@ -113,6 +123,7 @@ impl App {
             warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");
         }
         let engine = Engine::open(&config, &metrics)?;
+        let audit = open_audit(&config, &engine, &metrics)?;
         let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         let store = engine.store(&config)?;
@@ -147,6 +158,7 @@ impl App {
             model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
             state_dir: engine.house.dir.clone(),
             metrics,
+            audit: audit.clone(),
         }));
         let left = stored.into_iter().map(|stored| {
             let foundling = leftovers::slot_of(&stored).and_then(|slot| former.leased.remove(&slot));
@@ -175,6 +187,7 @@ impl App {
             pools,
             authenticator,
             limits,
+            audit,
             addresses,
             listeners,
             background,
@@ -209,7 +222,9 @@ impl App {
     /// # Errors
     /// [`ReloadError`]; nothing is applied.
     pub async fn reload(&self) -> Result<Changes, ReloadError> {
-        self.reload.reload().await
+        let outcome = self.reload.reload().await;
+        self.audit.reloaded(outcome.as_ref().map(|_| ()).map_err(ReloadError::code));
+        outcome
     }
 
     /// Serves until `stop` says how to end, then stops in order. Serves once.
@@ -237,6 +252,7 @@ impl App {
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
+        self.audit.server_started();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
 
         let stop = match stop.await {
@@ -247,6 +263,7 @@ impl App {
             stop => stop,
         };
         info!(?stop, "stopping: no new work is taken");
+        self.audit.server_stopping(stop.as_str());
         self.service.stop_taking();
         self.background.cancel();
         match stop {
@@ -260,6 +277,7 @@ impl App {
         serving.wait().await;
         self.store.close(STORE_PATIENCE).await;
         self.engine.close().await;
+        self.audit.settle(STORE_PATIENCE).await;
         info!("stopped");
         Ok(())
     }
@@ -280,6 +298,13 @@ async fn until_stopped(sessions: impl Future<Output = ()>) {
     if timeout(STOP_DEADLINE, sessions).await.is_err() {
         warn!("not all sessions came to a stop in time");
     }
+}
+
+/// Who did what: as soon as the state folder is ours, and before anything happens in it.
+fn open_audit(config: &Config, engine: &Engine, metrics: &Metrics) -> Result<Audit, StartError> {
+    let state = &engine.house.dir;
+    let path = || config.audit.path(state).unwrap_or_default();
+    Audit::open(&config.audit, state, metrics.clone()).map_err(|source| StartError::Audit { path: path(), source })
 }
 
 /// Who may come in.

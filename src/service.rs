@@ -46,7 +46,7 @@ use crate::{
     runtime::Runtime,
     session::{Registry, SessionHandle, Stop, Surroundings},
     store::{AnyStore, Health},
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
     workspace::Workspaces,
 };
 
@@ -75,6 +75,8 @@ pub struct Parts {
     pub state_dir: std::path::PathBuf,
     /// Instruments.
     pub metrics: Metrics,
+    /// Who did what.
+    pub audit: Audit,
 }
 
 /// Every door calls this.
@@ -107,10 +109,11 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics, audit } = parts;
         let around = Surroundings {
             registry: Registry::new(session.keep_ended, Arc::clone(&store)),
             metrics: metrics.clone(),
+            audit,
             tracker: TaskTracker::new(),
             stop: Stop::default(),
         };
@@ -130,6 +133,12 @@ impl Service {
             desk: files::Desk::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// The audit log, for the doors.
+    #[must_use]
+    pub const fn audit(&self) -> &Audit {
+        &self.around.audit
     }
 
     /// Takes no new sessions and prompts from here on.

@@ -213,7 +213,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
         "limits.streams (GREENROOM__LIMITS__STREAMS): must be a whole number, 0 or more, that is not too large",
         "model.base_url (GREENROOM__MODEL__BASE_URL): must be http:// or https:// and a host, with neither a user nor a query",
         "nonsense (greenroom.toml line 10): is no setting; known here: server, admin, state, runtime, sandbox, pool, session, \
-         auth, limits, budget, tiers, model, telemetry, templates",
+         auth, limits, budget, tiers, model, audit, telemetry, templates",
         "pool.size (greenroom.toml line 6): must be a whole number, but is a text",
         "pool.sweep (greenroom.toml line 8): must be longer than nothing",
         "runtime.kind (GREENROOM__RUNTIME__KIND): must be one of: docker, process",

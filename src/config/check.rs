@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use secrecy::ExposeSecret;
 
-use super::{Config, ModelApi, RuntimeChoice, Template};
+use super::{Config, HostName, ModelApi, RuntimeChoice, Template};
 use crate::ids::{TemplateName, names_an_instance};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
@@ -19,6 +19,10 @@ const SOCKET_PATH: &str = "/slots/00000000000000000000000000000000/run/gateway.s
 const MEMORY_SHARE_MAX: f64 = 16.0;
 /// The smallest ring, in bytes: an agent's unfinished line may hold half of it, and its end must have room in the rest.
 const RING_MIN: usize = 1024 * 1024;
+/// The smallest size an audit log is put aside at, in bytes: room for a hundred lines.
+const AUDIT_BYTES_MIN: u64 = 64 * 1024;
+/// Audit logs put aside: each moves at every rotation.
+const AUDIT_FILES_MAX: u32 = 1000;
 /// The least memory a sandbox can start with, in MiB.
 const MEMORY_MIN_MIB: u64 = 16;
 
@@ -56,6 +60,8 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     sessions(config, &mut rules);
     auth::rules(config, &mut rules);
     model(config, &mut rules);
+    audit(config, &mut rules);
+    egress(config, &mut rules);
     for (name, template) in &config.templates {
         recipe(name, template, &mut rules);
     }
@@ -171,6 +177,14 @@ fn sessions(config: &Config, rules: &mut Rules) {
     ]);
 }
 
+fn audit(config: &Config, rules: &mut Rules) {
+    let audit = &config.audit;
+    rules.must("audit.file", audit.file.file_name().is_some(), "must be a file, or none");
+    rules.must("audit.max_bytes", audit.max_bytes >= AUDIT_BYTES_MIN, format!("must be at least {AUDIT_BYTES_MIN}"));
+    let few = (1..=AUDIT_FILES_MAX).contains(&audit.keep);
+    rules.must("audit.keep", few, format!("must be at least 1 and at most {AUDIT_FILES_MAX}"));
+}
+
 fn model(config: &Config, rules: &mut Rules) {
     if let Some(key) = &config.model.api_key {
         let secret = key.expose_secret();
@@ -190,6 +204,17 @@ fn is_web_address(text: &str) -> bool {
     let host =
         uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
     scheme && host && uri.query().is_none()
+}
+
+fn egress(config: &Config, rules: &mut Rules) {
+    let mut seen = BTreeSet::new();
+    for name in config.egress.hosts.keys() {
+        let key = super::tree::join("egress.hosts", name);
+        match HostName::parse(name) {
+            Ok(name) => rules.must(&key, seen.insert(name), "must not be named twice"),
+            Err(_) => rules.must(&key, false, "must be the name of a host, without a port"),
+        }
+    }
 }
 
 fn recipe(name: &str, template: &Template, rules: &mut Rules) {

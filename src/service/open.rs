@@ -118,7 +118,8 @@ impl Service {
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
         let (user, session) = (caller.user.clone(), id.clone());
         let (account, egress) = (Account::unlimited(), Egress::nothing());
-        let binding = Binding { user, session, key, key_missing: false, account, egress, usage: usage_sender };
+        let audit = self.around.audit.of_session(&user, &session, pool.name(), &name);
+        let binding = Binding { user, session, key, key_missing: false, account, egress, audit, usage: usage_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();

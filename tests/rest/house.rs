@@ -22,7 +22,7 @@ use greenroom::{
     },
     service::{Parts, Service},
     store::AnyStore,
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
     workspace::Workspaces,
 };
 use poem::{
@@ -42,10 +42,11 @@ pub const CAP: usize = 6;
 
 /// Doors under test; the folder lives as long.
 pub struct House {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub metrics: Metrics,
     pub census: Arc<Census>,
     pub store: Arc<Moody>,
+    audit: Audit,
     pub users: BoxEndpoint<'static>,
     pub operators: BoxEndpoint<'static>,
 }
@@ -83,6 +84,7 @@ pub fn house_of(templates: &[&str]) -> House {
         metrics: metrics.clone(),
     });
     let store = Moody::open(&state.dir);
+    let audit = Audit::open(&config::Audit::default(), &state.dir, metrics.clone()).expect("the folder is writable");
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
@@ -93,6 +95,7 @@ pub fn house_of(templates: &[&str]) -> House {
         model_key: None,
         state_dir: state.dir.clone(),
         metrics: metrics.clone(),
+        audit: audit.clone(),
     }));
     let user = UserId::parse("alice").expect("a good name");
     let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
@@ -102,7 +105,7 @@ pub fn house_of(templates: &[&str]) -> House {
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
     let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
-    House { _folder: folder, metrics, census, store, users, operators }
+    House { folder, metrics, census, store, audit, users, operators }
 }
 
 fn recipe(name: &str) -> Recipe {
