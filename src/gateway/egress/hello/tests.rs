@@ -90,7 +90,9 @@ async fn a_greeting_for_somebody_else_or_for_nobody_is_refused() {
 
 #[tokio::test]
 async fn a_greeting_that_hides_another_one_is_refused() {
-    let said = with_extension(&greeting_for("a.example"), ECH, &[0; 32]);
+    // Outer; key derivation, cipher, configuration; an empty key; one byte of payload.
+    let hidden = [0, 0, 1, 0, 1, 7, 0, 0, 0, 1, 0];
+    let said = with_extension(&greeting_for("a.example"), ECH, &hidden);
     assert_eq!(read_all(&said, "a.example").await, Err(Refusal::WrongName));
     let harmless = with_extension(&greeting_for("a.example"), 0x4444, &[0; 32]);
     assert_eq!(read_all(&harmless, "a.example").await, Ok(Some(harmless)));
