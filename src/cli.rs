@@ -4,6 +4,7 @@
 
 mod backup;
 mod check;
+mod core_dumps;
 mod credentials;
 pub mod exit;
 mod healthcheck;

@@ -3,9 +3,12 @@
 //! Sources, later ones win: defaults, the TOML file, `GREENROOM__SECTION__KEY`, the well-known variables (`GEMINI_API_KEY`,
 //! `DOCKER_HOST`, `POOL_SIZE`, `GEMINI_IMAGE`), command-line flags. Unknown keys are errors; all faults are told at once.
 
+mod audit;
+mod auth;
 mod check;
 mod credentials;
 mod decode;
+mod egress;
 mod engine;
 mod fault;
 mod listeners;
@@ -18,12 +21,16 @@ pub mod template;
 mod tiers;
 mod tree;
 mod users;
+mod web;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use audit::Audit;
+pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
 pub use credentials::{CredentialStore, Credentials, Vault, VaultLogin};
+pub use egress::{Egress, HostError, HostName, HostPattern, TemplateEgress};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
@@ -32,7 +39,8 @@ pub use permissions::{PermissionPolicy, ToolKind, Verdict};
 pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use tiers::{Budget, Tier};
-pub use users::{Auth, Limits, Model, Session, Token};
+pub use users::{Limits, Model, Session};
+pub use web::{WebHost, WebNameError, WebOrigin, usual_port};
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -64,6 +72,10 @@ pub struct Config {
     pub model: Model,
     /// Users' named keys for model APIs.
     pub credentials: Credentials,
+    /// Who did what.
+    pub audit: Audit,
+    /// What agents' tools may reach beside the model, as far as it is the same for all templates.
+    pub egress: Egress,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
     /// What can be leased. Empty: one template `gemini`.

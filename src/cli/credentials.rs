@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::settings::SettingsArgs;
+use super::{core_dumps, settings::SettingsArgs};
 use crate::{
     config::{Config, CredentialStore},
     credentials::{FileStore, KEY_MAX, Listed, seal::MasterKeys},
@@ -59,6 +59,7 @@ enum CredentialsCommand {
 /// # Errors
 /// The settings are wrong or keep keys elsewhere, or the file can't be read or written.
 pub fn run(arguments: CredentialsArgs, settings: SettingsArgs) -> anyhow::Result<()> {
+    core_dumps::forbid()?;
     let mut out = io::stdout().lock();
     match arguments.command {
         CredentialsCommand::GenerateKey => writeln!(out, "{}", MasterKeys::generate().expose_secret())?,

@@ -5,6 +5,7 @@ pub mod change;
 pub mod credential;
 pub mod event;
 pub mod file;
+pub mod key;
 pub mod open;
 pub mod operator;
 pub mod permission;

@@ -51,7 +51,7 @@ impl Service {
     pub async fn put_credential(&self, caller: &Actor, name: &str, key: SecretString) -> Result<(), Problem> {
         let name = parse(name)?;
         // A file is written: as much as an open is.
-        self.limits.check_open(&caller.user)?;
+        self.allowance(caller).check_open(&caller.user)?;
         let (user, key) = (caller.user.clone(), Arc::new(key));
         let (put, of, named) = (Arc::clone(&key), user.clone(), name.clone());
         self.with_file(move |file| file.put(&of, &named, &put)).await?;

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::{Service, credentials::KeysAtHand};
 use crate::{
     agent::{ResumePlan, RunningTurn},
-    gateway::{Account, Binding, Egress, USAGE_CAPACITY},
+    gateway::{Account, Binding, USAGE_CAPACITY},
     pool::PendingAdoption,
     session::{
         SessionHandle,
@@ -93,9 +93,9 @@ impl Service {
             None if session.with_status(|status| status.needs_credential) => (None, true),
             None => (self.model_key.clone(), false),
         };
-        let (account, egress) = (Account::unlimited(), Egress::nothing());
-        let id = session.id.clone();
-        let binding = Binding { user, session: id, key, key_missing, account, egress, usage: usage_sender };
+        let (account, egress) = (Account::unlimited(), alive.egress(sandbox.pool().egress()));
+        let (id, audit) = (session.id.clone(), session.audit.clone());
+        let binding = Binding { user, session: id, key, key_missing, account, egress, audit, usage: usage_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;

@@ -121,7 +121,12 @@ impl House {
     pub fn launch_unready(&mut self) {
         self.write_settings();
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
-        let server = greenroom()
+        let mut program = self.program();
+        if let Some(uid) = self.settings.uid {
+            std::os::unix::fs::chown(self.folder.path(), Some(uid), Some(uid)).expect("the tests run as root");
+            program.uid(uid).gid(uid);
+        }
+        let server = program
             .args(["serve", "--config"])
             .arg(self.settings_file())
             .args((!self.settings.hands_over).then_some("--drain"))
@@ -133,10 +138,37 @@ impl House {
         self.server = Some(server);
     }
 
+    /// The server's program; with names of its own it runs in a namespace of mounts where `/etc/hosts` is another file.
+    fn program(&self) -> Command {
+        let Some(names) = self.settings.hosts() else { return greenroom() };
+        let hosts = self.folder.path().join("hosts");
+        let usual = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        fs::write(&hosts, format!("{usual}\n{names}")).expect("the names can be written");
+        let mut command = bare("unshare");
+        // Each replaces the one before, so the server has the pid of the first.
+        command
+            .args(["--mount", "sh", "-c", r#"mount --bind "$0" /etc/hosts && exec "$@""#])
+            .arg(hosts)
+            .arg(greenroom_program());
+        command
+    }
+
     /// Runs another command of the program with this server's settings.
     pub async fn command(&self, arguments: &[&str]) -> Output {
         let output = greenroom().args(arguments).env("GREENROOM_CONFIG", self.settings_file()).output();
         within("the command ends", START, output).await.expect("the program can be started")
+    }
+
+    /// The same with the server's variables, and something on its standard input.
+    pub async fn command_with(&self, arguments: &[&str], input: &str) -> Output {
+        let file = self.folder.path().join("input");
+        fs::write(&file, input).expect("the folder is ours");
+        let input = fs::File::open(&file).expect("it was just written");
+        fs::remove_file(&file).expect("it is ours");
+        let variables = self.settings.variables().iter().map(|(name, value)| (name, value));
+        let mut command = greenroom();
+        command.args(arguments).env("GREENROOM_CONFIG", self.settings_file()).envs(variables).stdin(input);
+        within("the command ends", START, command.output()).await.expect("the program can be started")
     }
 
     /// Kills the server as a crash would.
@@ -285,8 +317,13 @@ pub fn free_address() -> SocketAddr {
 
 /// The program, in an environment that says nothing about it.
 fn greenroom() -> Command {
+    bare(greenroom_program())
+}
+
+/// A program in such an environment.
+fn bare(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let kept = ["PATH", "HOME", "DOCKER_HOST"].map(|name| (name, std::env::var_os(name)));
-    let mut command = Command::new(greenroom_program());
+    let mut command = Command::new(program);
     command.env_clear().envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
     command.stdin(Stdio::null()).kill_on_drop(true);
     command

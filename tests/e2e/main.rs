@@ -16,20 +16,28 @@ mod house;
 mod observer;
 mod pools;
 mod processes;
+mod provider;
 mod recorder;
 mod secret;
 mod settings;
 mod stream;
+#[path = "../credentials/vault.rs"]
+#[expect(dead_code, reason = "tests of the library use more of it")]
+mod vault;
 mod wait;
 
 // The promises.
+mod access_matrix;
 mod adoption;
 mod asked_again;
 mod bad_input;
+mod budget_parallel;
 mod callers;
 mod changes;
 mod chat;
+mod core_dumps;
 mod crash;
+mod credentials;
 mod cuts;
 mod endings;
 mod engine_outage;
@@ -41,6 +49,7 @@ mod gateway;
 mod hostile_agents;
 mod hostile_output;
 mod idempotency;
+mod identity;
 mod key_hunt;
 mod limits;
 mod listing;
@@ -64,6 +73,7 @@ mod restart_chaos;
 mod shutdown;
 mod spans;
 mod torrent;
+mod tricks;
 mod turn_ends;
 mod turns;
 mod walls;

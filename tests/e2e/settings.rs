@@ -45,10 +45,13 @@ pub const CONTAINER: &str = r"sed -n 's|.*/containers/\([0-9a-f]*\)/hostname .*|
 pub struct Settings {
     sections: BTreeMap<String, BTreeMap<String, String>>,
     variables: Vec<(String, String)>,
+    names: Vec<(String, String)>,
     /// Whether to wait for `/readyz`, or for `/healthz` only.
     pub await_stock: bool,
     /// Whether SIGTERM leaves sandboxes to the next server. Most tests want to see nothing left.
     pub hands_over: bool,
+    /// Whom the server runs as, if not as whom the tests do.
+    pub uid: Option<u32>,
 }
 
 impl Settings {
@@ -90,6 +93,11 @@ impl Settings {
     /// A server that leaves its sandboxes to the next one when it is told to stop.
     pub fn hands_over(self) -> Self {
         Self { hands_over: true, ..self }
+    }
+
+    /// A server that runs as somebody else. Its state folder is theirs.
+    pub fn run_as(self, uid: u32) -> Self {
+        Self { uid: Some(uid), ..self }
     }
 
     /// How many warm sandboxes a template has at least, and at most.
@@ -164,6 +172,18 @@ impl Settings {
 
     pub fn variables(&self) -> &[(String, String)] {
         &self.variables
+    }
+
+    /// Names and addresses that the server finds in its `/etc/hosts`, and nobody else. They come after those of the machine.
+    pub fn names(mut self, names: &[(&str, &str)]) -> Self {
+        self.names.extend(names.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())));
+        self
+    }
+
+    /// The lines of `/etc/hosts` with those names, which may be looked up with a dot at their end; none when there are none.
+    pub fn hosts(&self) -> Option<String> {
+        let lines = self.names.iter().map(|(name, address)| format!("{address}\t{name} {name}.\n")).collect::<String>();
+        (!lines.is_empty()).then_some(lines)
     }
 
     /// Whether sandboxes are plain processes.

@@ -1,16 +1,16 @@
 //! Users' keys for model APIs, as the door shows them: to their owner only, and never the key.
 
-use greenroom::credentials::Credentials;
+use greenroom::config::Config;
 use poem::http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::house::{house, house_with, json_of, kept};
+use crate::house::{house, house_with, json_of, keeping};
 
 const PATH: &str = "/v1/credentials/work";
 
 #[tokio::test]
 async fn a_key_is_kept_listed_without_itself_and_removed() {
-    let house = house_with(&[], kept);
+    let house = house_with(&[], keeping());
     assert_eq!(json_of(house.get("/v1/credentials").await).await, json!({"items": []}));
     for key in ["canary-1", "canary-2"] {
         let response = house.ask(Method::PUT, PATH, Some(json!({ "api_key": key }))).await;
@@ -30,7 +30,7 @@ async fn a_key_is_kept_listed_without_itself_and_removed() {
 
 #[tokio::test]
 async fn what_can_be_no_key_is_refused_without_being_repeated() {
-    let house = house_with(&[], kept);
+    let house = house_with(&[], keeping());
     for body in [
         json!({}),
         json!("canary"),
@@ -70,15 +70,15 @@ async fn where_no_keys_are_kept_that_is_what_one_is_told() {
 
 #[tokio::test]
 async fn an_open_names_a_key_of_the_callers_or_brings_one_and_not_both() {
-    for (place, credential, detail) in [
-        (kept as fn(&std::path::Path) -> Credentials, json!({"name": "work"}), "credential.name: you have no key work"),
-        (|_| Credentials::None, json!({"name": "work"}), "credential.name: this server keeps no keys"),
-        (kept, json!({}), "credential must have either api_key or name"),
-        (kept, json!({"name": "work", "api_key": "canary"}), "credential must have either api_key or name"),
-        (kept, json!({"name": "../work"}), "field `name`"),
-        (kept, json!("canary"), "the body can't be used"),
+    for (kept, credential, detail) in [
+        (true, json!({"name": "work"}), "credential.name: you have no key work"),
+        (false, json!({"name": "work"}), "credential.name: this server keeps no keys"),
+        (true, json!({}), "credential must have either api_key or name"),
+        (true, json!({"name": "work", "api_key": "canary"}), "credential must have either api_key or name"),
+        (true, json!({"name": "../work"}), "field `name`"),
+        (true, json!("canary"), "the body can't be used"),
     ] {
-        let house = house_with(&["shell"], place);
+        let house = house_with(&["shell"], if kept { keeping() } else { Config::default() });
         let response = house.ask(Method::POST, "/v1/sessions", Some(json!({ "credential": credential }))).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{credential}");
         let problem = json_of(response).await;
