@@ -50,7 +50,7 @@ async fn hunt(house: &House, collector: &Recorder, canaries: &[&Canary], credent
     assert_eq!(asking.ask(Method::PATCH, &path, Some(bad)).await.status, StatusCode::BAD_REQUEST);
     let bare = json!({"credential": canaries[0].key});
     assert_eq!(asking.ask(Method::PATCH, &path, Some(bare)).await.status, StatusCode::BAD_REQUEST);
-    for path in [path.as_str(), &format!("{path}/events"), "/v1/sessions", "/v1/me", "/v1/credentials", "/v1/nowhere"] {
+    for path in [path.as_str(), "/v1/sessions", "/v1/me", "/v1/credentials", "/v1/templates", "/v1/nowhere"] {
         asking.ask(Method::GET, path, None).await;
     }
     let containers = house.engine().running(&house.instance).await;
@@ -62,6 +62,8 @@ async fn hunt(house: &House, collector: &Recorder, canaries: &[&Canary], credent
         }
     }
     asking.ask(Method::DELETE, &path, None).await;
+    // All of them, now that there will be no more.
+    asking.ask(Method::GET, &format!("{path}/events"), None).await;
     for canary in canaries {
         search_folder(&house.state(), canary);
         canary.assert_not_in("the log", &house.log());
