@@ -4,6 +4,7 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+mod budgets;
 mod change;
 pub mod files;
 pub mod idempotency;
@@ -37,7 +38,7 @@ pub use recover::Left;
 
 use crate::{
     config,
-    gateway::ModelKey,
+    gateway::{Budgets, ModelKey},
     identity::Caller,
     ids::{SessionId, UserId},
     limits::Limits,
@@ -63,6 +64,8 @@ pub struct Parts {
     pub workspaces: Arc<Workspaces>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
+    /// What model calls may cost.
+    pub budgets: Budgets,
     /// What outlives the server.
     pub store: AnyStore,
     /// The engine, for readiness.
@@ -82,6 +85,7 @@ pub struct Service {
     pools: Arc<Pools>,
     workspaces: Arc<Workspaces>,
     limits: Arc<Limits>,
+    budgets: Budgets,
     runtime: Arc<dyn Runtime>,
     store: AnyStore,
     settings: config::Session,
@@ -107,7 +111,8 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts { pools, workspaces, limits, budgets, store, runtime, session, model_key, state_dir, metrics } =
+            parts;
         let around = Surroundings {
             registry: Registry::new(session.keep_ended, Arc::clone(&store)),
             metrics: metrics.clone(),
@@ -118,6 +123,7 @@ impl Service {
             pools,
             workspaces,
             limits,
+            budgets,
             runtime,
             store,
             around,

@@ -22,7 +22,7 @@ use super::{
     view::{OpenSession, SessionView},
 };
 use crate::{
-    gateway::{Account, Binding, Egress, ModelKey, USAGE_CAPACITY},
+    gateway::{Binding, Egress, ModelKey, REPORTS_CAPACITY},
     identity::Actor,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
     log::EventLog,
@@ -32,7 +32,7 @@ use crate::{
         self, Command, Opened, SessionHandle, Settings,
         permission::within,
         policy,
-        status::{ColdReason, Identity, LeaseTimes, Preferences},
+        status::{ColdReason, Identity, LeaseTimes, Preferences, Tokens},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
     workspace::WorkspaceHold,
@@ -113,12 +113,13 @@ impl Service {
         };
 
         let id = SessionId::random();
-        let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let (report_sender, reports) = mpsc::channel(REPORTS_CAPACITY);
         let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
         let (user, session) = (caller.user.clone(), id.clone());
-        let (account, egress) = (Account::unlimited(), Egress::nothing());
-        let binding = Binding { user, session, key, key_missing: false, account, egress, usage: usage_sender };
+        let account = self.account(&user, caller.tier.clone(), &id, Tokens::default()).await?;
+        let egress = Egress::nothing();
+        let binding = Binding { user, session, key, key_missing: false, account, egress, reports: report_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();
@@ -145,6 +146,7 @@ impl Service {
         let created_at = Timestamp::now();
         let identity = Identity {
             user: caller.user.clone(),
+            tier: caller.tier.clone(),
             template: pool.name().clone(),
             workspace: name,
             named: request.workspace.is_some(),
@@ -178,7 +180,7 @@ impl Service {
             lease,
             gone,
             binding,
-            usage,
+            reports,
             permit,
             settings,
             also,

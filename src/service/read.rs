@@ -134,6 +134,7 @@ impl Service {
     /// The store doesn't work.
     pub async fn me(&self, caller: &Caller) -> Result<MeView, Problem> {
         let (input, output) = self.store.spent(&caller.user).await?;
+        let budgets = self.standings(&caller.user, caller.tier.as_ref()).await?;
         let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
         Ok(MeView {
             user: caller.user.to_string(),
@@ -141,6 +142,7 @@ impl Service {
             opens: (opens.remaining, opens.quota),
             prompts: (prompts.remaining, prompts.quota),
             usage: Tokens { input, output },
+            budgets,
         })
     }
 }
@@ -223,6 +225,7 @@ impl SessionView {
             last_seq: session.log.last_seq(),
             pending_permissions,
             usage: tokens,
+            budget: session.account().standing().filter(|budget| budget.limit != (None, None)),
             end,
         }
     }

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::Service;
 use crate::{
     agent::{ResumePlan, RunningTurn},
-    gateway::{Account, Binding, Egress, USAGE_CAPACITY},
+    gateway::{Binding, Egress, REPORTS_CAPACITY},
     pool::PendingAdoption,
     session::{
         SessionHandle,
@@ -74,13 +74,21 @@ impl Service {
         if identity.default {
             self.remember_default(&identity.user, &session.id).await;
         }
-        let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let (report_sender, reports) = mpsc::channel(REPORTS_CAPACITY);
         // A key of the user's own was never written down.
         let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
         let key = self.model_key.clone().filter(|_| !key_missing);
-        let (account, egress) = (Account::unlimited(), Egress::nothing());
+        let (tier, spent) = (identity.tier.clone(), session.with_status(|status| status.tokens));
+        let account = match self.account(&user, tier, &session.id, spent).await {
+            Ok(account) => account,
+            Err(error) => {
+                warn!(session.id = %session.id, %error, "what a session's user has spent can't be read");
+                return self.lost(alive);
+            }
+        };
+        let egress = Egress::nothing();
         let id = session.id.clone();
-        let binding = Binding { user, session: id, key, key_missing, account, egress, usage: usage_sender };
+        let binding = Binding { user, session: id, key, key_missing, account, egress, reports: report_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;
@@ -91,7 +99,7 @@ impl Service {
                 LOST.to_owned()
             })?;
             drop(early);
-            Ok(TakenUp { agent, lease, gone, binding, usage })
+            Ok(TakenUp { agent, lease, gone, binding, reports })
         };
         alive.go_on(taking_up, self.times(), permit, &self.around);
     }

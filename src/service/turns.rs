@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{Instrument as _, field, info_span};
 
 use super::{
-    Service,
+    Service, budgets,
     idempotency::{Created, Ticket},
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
@@ -48,6 +48,7 @@ impl Service {
         let session = self.find(caller, id)?;
         self.check_new_work()?;
         self.limits.check_prompt(&caller.user)?;
+        budgets::check(&session)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
         }

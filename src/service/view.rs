@@ -13,6 +13,7 @@ use crate::{
     pool::pools::SandboxFigures,
 };
 
+pub use crate::gateway::{Standing, Window};
 pub use crate::pool::{
     Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, Tally, figures::Histogram,
 };
@@ -117,6 +118,8 @@ pub struct SessionView {
     pub pending_permissions: usize,
     /// Tokens so far.
     pub usage: Tokens,
+    /// How it stands with its own budget, if it has one.
+    pub budget: Option<Standing>,
     /// Why it is over, if it is, with a sentence for people.
     pub end: Option<(EndReason, String)>,
 }
@@ -231,6 +234,8 @@ pub struct MeView {
     pub prompts: (u32, u32),
     /// All tokens they ever used, over restarts too.
     pub usage: Tokens,
+    /// How it stands with their budgets of the clock.
+    pub budgets: Vec<Standing>,
 }
 
 /// Whether the server can serve.

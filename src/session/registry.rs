@@ -7,7 +7,7 @@ mod ended;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use super::{
     status::{Identity, Status},
 };
 use crate::{
+    gateway::AccountLook,
     identity::Reach,
     ids::{SessionId, UserId},
     log::EventLog,
@@ -42,6 +43,8 @@ pub struct SessionHandle {
     /// Its events.
     pub log: Arc<EventLog>,
     pub(super) commands: mpsc::Sender<Command>,
+    /// What its model calls are charged to, once it has a driver.
+    pub(super) account: OnceLock<AccountLook>,
     /// Written by the driver alone. A few lines at a time, never across an await.
     status: Mutex<Status>,
 }
@@ -54,7 +57,13 @@ impl SessionHandle {
         log: Arc<EventLog>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        Self { id, identity, log, commands, status: Mutex::new(status) }
+        Self { id, identity, log, commands, account: OnceLock::new(), status: Mutex::new(status) }
+    }
+
+    /// A look at what its model calls are charged to; at nothing while it has no driver.
+    #[must_use]
+    pub fn account(&self) -> AccountLook {
+        self.account.get().cloned().unwrap_or_default()
     }
 
     /// Whether it has ended.

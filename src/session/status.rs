@@ -13,7 +13,7 @@ use super::policy::Stage;
 use crate::{
     agent::{PermissionOption, Pieces},
     config::PermissionPolicy,
-    ids::{PermissionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
+    ids::{PermissionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
 
@@ -183,6 +183,9 @@ pub struct Permission {
 pub struct Identity {
     /// Whose it is.
     pub user: UserId,
+    /// The tier it was opened under: its budget is that tier's. None: the usual one.
+    #[serde(default)]
+    pub tier: Option<TierName>,
     /// Its template.
     pub template: TemplateName,
     /// Its workspace.
@@ -235,6 +238,7 @@ impl Identity {
         };
         Self {
             user,
+            tier: None,
             template: TemplateName::parse("gemini").expect("a good name"),
             workspace: WorkspaceName::parse("notes").expect("a good name"),
             named: true,

@@ -2,7 +2,7 @@
 
 use poem_openapi::Object;
 
-use super::Usage;
+use super::{Usage, budget::Budget};
 use crate::service::view::{MeView, Readiness, TemplateView};
 
 /// A recipe of sandboxes.
@@ -66,6 +66,8 @@ pub struct Me {
     pub prompts: Pace,
     /// All tokens the caller ever used, over restarts too.
     pub usage: Usage,
+    /// The caller's token budgets, by the hour and by the day of the clock (UTC), also those without a limit.
+    pub budgets: Vec<Budget>,
 }
 
 impl From<MeView> for Me {
@@ -77,6 +79,7 @@ impl From<MeView> for Me {
             opens: me.opens.into(),
             prompts: me.prompts.into(),
             usage: me.usage.into(),
+            budgets: me.budgets.into_iter().map(Into::into).collect(),
         }
     }
 }

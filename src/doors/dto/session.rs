@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use poem_openapi::{Enum, Object};
 
-use super::{Time, Usage, milliseconds, policy::PermissionPolicy};
+use super::{Time, Usage, budget::Budget, milliseconds, policy::PermissionPolicy};
 use crate::service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView};
 
 /// What a session is doing.
@@ -187,6 +187,9 @@ pub struct Session {
     pub pending_permissions: u64,
     /// Tokens so far.
     pub usage: Usage,
+    /// Its own token budget, if it has one; null once it is over.
+    #[oai(nullable)]
+    pub budget: Option<Budget>,
     /// Why it is over, if it is.
     #[oai(nullable)]
     pub end: Option<SessionEnd>,
@@ -212,6 +215,7 @@ impl From<SessionView> for Session {
             last_seq: session.last_seq,
             pending_permissions: session.pending_permissions as u64,
             usage: session.usage.into(),
+            budget: session.budget.map(Into::into),
             end: session.end.map(Into::into),
         }
     }
