@@ -36,12 +36,22 @@ pub enum ReloadError {
     Unread(#[from] tokio::task::JoinError),
 }
 
+impl ReloadError {
+    /// What an operator is told.
+    pub(super) const fn code(&self) -> Code {
+        match self {
+            Self::Faulty(_) | Self::Template(_) => Code::InvalidRequest,
+            Self::NoSource => Code::Conflict,
+            Self::Unread(_) => Code::Internal,
+        }
+    }
+}
+
 impl From<ReloadError> for Problem {
     fn from(error: ReloadError) -> Self {
-        match error {
-            ReloadError::Faulty(_) | ReloadError::Template(_) => Self::new(Code::InvalidRequest, error.to_string()),
-            ReloadError::NoSource => Self::new(Code::Conflict, error.to_string()),
-            ReloadError::Unread(_) => Self::internal(error),
+        match error.code() {
+            Code::Internal => Self::internal(error),
+            code => Self::new(code, error.to_string()),
         }
     }
 }
@@ -96,7 +106,7 @@ impl Reload {
         (changes.added, changes.changed, changes.removed) = (names(added), names(changed), names(removed));
         reloader.adopt(reread);
         info!(
-            added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, permissions = ?changes.permissions, removed = ?changes.removed,
+            added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, permissions = ?changes.permissions, egress = ?changes.egress, removed = ?changes.removed,
             pool = ?changes.pool, budgets = ?changes.budgets, "settings reloaded"
         );
         if !changes.restart_needed.is_empty() {

@@ -149,13 +149,15 @@ mod tests {
     use super::*;
     use crate::gateway::{Account, Egress};
     use crate::ids::{SessionId, UserId};
+    use crate::telemetry::SessionAudit;
 
     fn lease(capacity: usize) -> (Lease, mpsc::Receiver<Report>) {
         let (sender, receiver) = mpsc::channel(capacity);
         let user = UserId::parse("ada").expect("a good name");
         let (account, egress) = (Account::unlimited(), Egress::nothing());
         let session = SessionId::random();
-        let binding = Binding { user, session, key: None, key_missing: false, account, egress, reports: sender };
+        let audit = SessionAudit::default();
+        let binding = Binding { user, session, key: None, key_missing: false, account, egress, audit, reports: sender };
         (Lease::new(binding, &header::AUTHORIZATION), receiver)
     }
 

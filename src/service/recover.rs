@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::Service;
 use crate::{
     agent::{ResumePlan, RunningTurn},
-    gateway::{Binding, Egress, REPORTS_CAPACITY},
+    gateway::{Binding, REPORTS_CAPACITY},
     pool::PendingAdoption,
     session::{
         SessionHandle,
@@ -86,9 +86,9 @@ impl Service {
                 return self.lost(alive);
             }
         };
-        let egress = Egress::nothing();
-        let id = session.id.clone();
-        let binding = Binding { user, session: id, key, key_missing, account, egress, reports: report_sender };
+        let egress = alive.egress(sandbox.pool().egress());
+        let (id, audit) = (session.id.clone(), session.audit.clone());
+        let binding = Binding { user, session: id, key, key_missing, account, egress, audit, reports: report_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;

@@ -13,7 +13,7 @@ use super::{
     status::{EndReason, TurnState},
     translate,
 };
-use crate::{log::Batch, problem::Code};
+use crate::{gateway::Egress, log::Batch, problem::Code};
 
 /// How long the end of a session waits to be written down before its sandbox goes all the same.
 pub(super) const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -26,6 +26,7 @@ pub(super) fn fail_turn(session: &SessionHandle, batch: &mut Batch, code: Code, 
     for id in open {
         let Some(mut permission) = status.take_permission(&id) else { continue };
         permission.answer = Some(None);
+        session.audit.permission_resolved(&id, &turn, "policy", "cancelled");
         let content = translate::resolved(&id, None, "policy");
         batch.event(&session.id, EventType::PermissionResolved, Some(&turn), &content);
         batch.change(record::permission(&session.id, &permission));
@@ -44,7 +45,10 @@ pub(super) fn end(session: &SessionHandle, batch: &mut Batch, reason: EndReason,
     let mut status = session.locked();
     let content = json!({"reason": reason.as_str(), "detail": detail});
     batch.event(&session.id, EventType::SessionEnded, None, &content);
+    session.audit.ended(reason.as_str());
     status.stage = Stage::Ended;
+    // It reaches nothing any more.
+    status.egress = Egress::used(status.egress.traffic());
     status.end = Some((reason, detail));
     let bytes = session.log.bytes() + batch.bytes();
     batch.change(record::session(&session.id, &session.identity, &status, Some(Timestamp::now()), bytes));

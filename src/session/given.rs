@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     agent::{Agent, AgentError, EarlyEvents, Mark},
-    config::PermissionPolicy,
+    config::{HostPattern, PermissionPolicy},
     gateway::{Binding, ModelKey, Report},
     ids::{PermissionId, SessionId, TurnId},
     log::EventLog,
     pool::Lease,
     store,
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
 };
 
 /// What can be asked of a session.
@@ -86,6 +86,8 @@ pub struct SessionChange {
     pub max_age: Option<Duration>,
     /// The policy in force, within the template's.
     pub permissions: Option<PermissionPolicy>,
+    /// All that its tools may reach beyond its template's list, within the template's offer.
+    pub egress: Option<Vec<HostPattern>>,
     /// The user's own key for the model API.
     pub key: Option<ModelKey>,
 }
@@ -203,6 +205,8 @@ pub struct Surroundings {
     pub registry: Arc<Registry>,
     /// Instruments.
     pub metrics: Metrics,
+    /// Who did what.
+    pub audit: Audit,
     /// Who waits for all drivers waits here.
     pub tracker: TaskTracker,
     /// How they are ended.

@@ -7,7 +7,7 @@
 use std::{any::Any, sync::Arc};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::{
@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     agent::{Agent, EarlyEvents, Mark, RunningTurn},
-    gateway::{Binding, Report},
+    config::TemplateEgress,
+    gateway::{Binding, Egress, Report},
     log::{EventLog, READ_MAX},
     pool::Lease,
     problem::Code,
@@ -77,8 +78,9 @@ pub fn find(
     let Restored { identity, mut status, mark, answers, ended_at, log_bytes: ended_bytes } = record::read(stored)?;
     status.needs_credential = status.preferences.own_key && ended_at.is_none();
     let log = EventLog::restored(stored, Arc::clone(store), log_bytes);
+    let audit = around.audit.of_session(&identity.user, &stored.row.session, &identity.template, &identity.workspace);
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-    let session = Arc::new(SessionHandle::new(stored.row.session.clone(), identity, status, log, sender));
+    let session = Arc::new(SessionHandle::new(stored.row.session.clone(), identity, status, log, audit, sender));
     if let Some(ended_at) = ended_at {
         around.registry.ended_before(&session, ended_at, ended_bytes);
         return Ok(Found::Over);
@@ -111,6 +113,14 @@ impl Alive {
             open,
             answers: self.answers.clone(),
         })
+    }
+
+    /// What its tools may reach from here on: counted on from what they used before.
+    #[must_use]
+    pub fn egress(&self, template: watch::Receiver<Arc<TemplateEgress>>) -> Egress {
+        let mut status = self.session.locked();
+        status.egress = Egress::new(template, &status.preferences.egress, status.egress.traffic());
+        status.egress.clone()
     }
 
     /// Lets it go on, once its sandbox is taken up, or ends it with a public sentence if it can't be. `permit` is held for as long as the

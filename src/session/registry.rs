@@ -26,6 +26,7 @@ use crate::{
     ids::{SessionId, UserId},
     log::EventLog,
     store::{AnyStore, Change},
+    telemetry::SessionAudit,
 };
 
 /// Ended sessions of one user that can still be read, and the bytes of their logs.
@@ -42,6 +43,8 @@ pub struct SessionHandle {
     pub identity: Identity,
     /// Its events.
     pub log: Arc<EventLog>,
+    /// Takes what is to be in the audit log.
+    pub audit: SessionAudit,
     pub(super) commands: mpsc::Sender<Command>,
     /// What its model calls are charged to, once it has a driver.
     pub(super) account: OnceLock<AccountLook>,
@@ -55,9 +58,10 @@ impl SessionHandle {
         identity: Identity,
         status: Status,
         log: Arc<EventLog>,
+        audit: SessionAudit,
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        Self { id, identity, log, commands, account: OnceLock::new(), status: Mutex::new(status) }
+        Self { id, identity, log, audit, commands, account: OnceLock::new(), status: Mutex::new(status) }
     }
 
     /// A look at what its model calls are charged to; at nothing while it has no driver.

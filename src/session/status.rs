@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::policy::Stage;
 use crate::{
     agent::{PermissionOption, Pieces},
-    config::PermissionPolicy,
+    config::{HostPattern, PermissionPolicy},
+    gateway::Egress,
     ids::{PermissionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
@@ -178,6 +179,20 @@ pub struct Permission {
     pub answer: Option<Option<String>>,
 }
 
+/// Kinds of options as ACP names them; agents may make up others.
+const OPTION_KINDS: [&str; 4] = ["allow_once", "allow_always", "reject_once", "reject_always"];
+
+impl Permission {
+    /// What kind of answer this option is; none cancels.
+    #[must_use]
+    pub fn answer_kind(&self, option_id: Option<&str>) -> &'static str {
+        let Some(option_id) = option_id else { return "cancelled" };
+        let chosen = self.options.iter().find(|option| option.option_id == option_id);
+        let kind = OPTION_KINDS.into_iter().find(|kind| chosen.is_some_and(|option| option.kind == *kind));
+        kind.unwrap_or("other")
+    }
+}
+
 /// What never changes in a session's life.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
@@ -221,6 +236,9 @@ pub struct Preferences {
     pub idle_timeout: Duration,
     /// What is allowed without asking.
     pub permissions: PermissionPolicy,
+    /// What its tools may reach beyond its template's list, within the template's offer.
+    #[serde(default)]
+    pub egress: Vec<HostPattern>,
     /// Its user brought a key of their own for the model.
     pub own_key: bool,
 }
@@ -263,6 +281,7 @@ impl Preferences {
             expires_at: Timestamp::MAX,
             idle_timeout: Duration::from_secs(600),
             permissions: PermissionPolicy::default(),
+            egress: Vec::new(),
             own_key: false,
         }
     }
@@ -291,6 +310,8 @@ pub struct Status {
     pub permission_count: u64,
     /// Tokens so far.
     pub tokens: Tokens,
+    /// What its tools may reach now, and have sent and received. Shared with its gateway.
+    pub egress: Egress,
     /// Why it is over, and a sentence for people.
     pub end: Option<(EndReason, String)>,
 }
@@ -310,6 +331,7 @@ impl Status {
             answered: VecDeque::new(),
             permission_count: 0,
             tokens: Tokens::default(),
+            egress: Egress::nothing(),
             end: None,
         }
     }

@@ -89,6 +89,50 @@ label! {
 }
 
 label! {
+    /// What became of a line for the audit log.
+    AuditOutcome {
+        /// It is in the file.
+        Written = "written",
+        /// The queue was full, or the file could not be written.
+        Lost = "lost",
+        /// Its cause set off too many in one second.
+        LeftOut = "left_out",
+    }
+}
+
+label! {
+    /// What became of a tool's request for a host.
+    EgressOutcome {
+        /// It is connected.
+        Allowed = "allowed",
+        /// The slot isn't leased.
+        Unleased = "unleased",
+        /// It is no request to a proxy.
+        Malformed = "malformed",
+        /// Its `Host` header and its address don't agree.
+        HostDiffers = "host_differs",
+        /// It names an address.
+        Address = "address",
+        /// No rule lets it through.
+        NotAllowed = "not_allowed",
+        /// The name leads to an address that isn't public.
+        NotPublic = "not_public",
+        /// Nobody knows the name.
+        Unresolved = "unresolved",
+        /// The host can't be reached.
+        Unreachable = "unreachable",
+        /// The host, or whoever knows its name, did not answer in time.
+        Deadline = "deadline",
+        /// The tunnel, connected already, doesn't begin with TLS.
+        NotTls = "not_tls",
+        /// Its TLS greeting is for another host.
+        WrongName = "wrong_name",
+        /// The rule that let it through was taken away.
+        Revoked = "revoked",
+    }
+}
+
+label! {
     /// Why an open wasn't served from stock at once.
     MissReason {
         /// There should have been a sandbox in stock.

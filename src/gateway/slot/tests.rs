@@ -1,8 +1,10 @@
 //! A slot's socket with a real upstream behind it.
 
+mod budget;
+mod forms;
 mod model;
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{path::PathBuf, sync::atomic::Ordering, time::Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -17,7 +19,7 @@ use crate::{
     config::ModelApi,
     gateway::{Account, Deadlines, Egress, ModelKey, Report},
     ids::{SessionId, UserId},
-    telemetry::Metrics,
+    telemetry::{Metrics, SessionAudit},
 };
 
 const CANARY: &str = "canary-key-of-ada";
@@ -37,9 +39,13 @@ impl House {
     }
 
     fn with(base_url: &str, deadlines: Deadlines) -> Self {
+        Self::of(&ModelApi::default(), base_url, deadlines)
+    }
+
+    fn of(api: &ModelApi, base_url: &str, deadlines: Deadlines) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("gateway.sock");
-        let endpoint = Endpoint::compile(&ModelApi::default(), Some(base_url)).expect("good");
+        let endpoint = Endpoint::compile(api, Some(base_url)).expect("good");
         let metrics = Metrics::new();
         let mut gateway = Gateway::new(metrics.clone()).expect("a gateway");
         gateway.deadlines = deadlines;
@@ -52,6 +58,7 @@ impl House {
             key_missing: false,
             account: Account::unlimited(),
             egress: Egress::nothing(),
+            audit: SessionAudit::default(),
             reports: sender,
         };
         Self { slot, socket, reports, binding, metrics, _folder: folder }
