@@ -117,7 +117,7 @@ impl App {
         let authenticator = Arc::new(authenticator(&config, extras.dev_token)?);
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
-        let limits = Arc::new(Limits::new(&config.limits).map_err(|error| StartError::Setting(error.to_string()))?);
+        let limits = Arc::new(Limits::new(&config).map_err(|error| StartError::Setting(error.to_string()))?);
 
         if config.runtime.kind == RuntimeChoice::Process {
             warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");

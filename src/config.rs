@@ -20,6 +20,7 @@ pub mod template;
 mod tiers;
 mod tree;
 mod users;
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,7 @@ pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use tiers::{Budget, Tier};
 pub use users::{Limits, Model, Session};
+pub use web::{WebHost, WebNameError, WebOrigin, usual_port};
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

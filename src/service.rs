@@ -4,6 +4,7 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+pub mod admission;
 mod change;
 pub mod files;
 pub mod idempotency;
@@ -41,7 +42,7 @@ use crate::{
     gateway::ModelKey,
     identity::{Authenticator, Caller},
     ids::{SessionId, UserId},
-    limits::Limits,
+    limits::{Allowance, Limits},
     pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
@@ -204,6 +205,11 @@ impl Service {
     /// present is shown all the same: nobody can do anything with a session they can't even look at.
     async fn look_settled(&self, session: &SessionHandle) {
         let _shown_all_the_same = session.log.settled(LOOK_PATIENCE).await;
+    }
+
+    /// What the caller may.
+    fn allowance(&self, caller: &Caller) -> &Allowance {
+        self.limits.of(caller.tier.as_ref())
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {

@@ -218,7 +218,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
         "pool.sweep (greenroom.toml line 8): must be longer than nothing",
         "runtime.kind (GREENROOM__RUNTIME__KIND): must be one of: docker, process",
         "server (GREENROOM__SERVER): is a section, not a text; it has settings at greenroom.toml line 1",
-        "server.adress (greenroom.toml line 2): is no setting; known here: address, head_bytes, body_bytes, head_timeout, \
+        "server.adress (greenroom.toml line 2): is no setting; known here: address, hosts, origins, head_bytes, body_bytes, head_timeout, \
          body_timeout, connections, connections_per_address, keep_alive, write_stall, drain",
         "server.connections (greenroom.toml line 3): must be at least 1",
         "session.turn_timeout (GREENROOM__SESSION__TURN_TIMEOUT): must be a duration",
@@ -296,6 +296,19 @@ fn what_could_not_work_later_is_refused_now() {
         ("[templates.a.model]\nkey_header = 'a b'", "templates.a.model.key_header"),
         ("[templates.a.model]\npaths = ['/*/*']", "templates.a.model.paths"),
         ("[server]\nbody_bytes = 0", "server.body_bytes"),
+        ("[server]\nhosts = ['*']", "server.hosts[0]"),
+        ("[server]\nhosts = ['chat.example', 'https://chat.example']", "server.hosts[1]"),
+        ("[server]\norigins = ['*']", "server.origins[0]"),
+        ("[server]\norigins = ['https://chat.example/']", "server.origins[0]"),
+        ("[limits]\nreads_burst = 0", "limits.reads_burst"),
+        ("[limits]\nworkspace_bytes = 0\n[tiers.gold.limits]\nsessions = 9", "limits.workspace_bytes"),
+        ("[limits]\nnonsense = 1\n[tiers.gold.limits]\nsessions = 9", "limits.nonsense"),
+        ("[limits]\nsessions = 'x'\n[tiers.gold.limits]\nstreams = 9", "limits.sessions"),
+        ("[tiers.gold.limits]\nsessions = 0", "tiers.gold.limits.sessions"),
+        ("[tiers.gold.limits]\nsesions = 1", "tiers.gold.limits.sesions"),
+        ("[tiers.gold]\nlimit = 1", "tiers.gold.limit"),
+        ("[tiers]\ngold = 1", "tiers.gold"),
+        ("[tiers.'Gold Users'.limits]\nsessions = 1", "tiers.\"Gold Users\""),
         ("[session]\nturn_timeout = '0s'", "session.turn_timeout"),
         ("[telemetry]\nlog = 'a=b=c'", "telemetry.log"),
     ];
@@ -305,6 +318,33 @@ fn what_could_not_work_later_is_refused_now() {
     }
     let faults = Given::nothing().variable("GREENROOM__STATE__DIR", &long).faults();
     assert!(faults[0].starts_with("state.dir (GREENROOM__STATE__DIR): must have at most 51 bytes"), "{faults:?}");
+}
+
+#[test]
+fn a_tier_has_what_it_does_not_say_from_the_usual_limits_and_budget() {
+    let file = "[limits]\nsessions = 3\nstreams = 5\n[budget]\ninput_tokens_per_day = 7\n\
+                [tiers.gold.limits]\nsessions = 9\n[tiers.thrifty.budget]\noutput_tokens_per_day = 1";
+    let config = Given::nothing()
+        .file(file)
+        .variable("GREENROOM__LIMITS__READS_BURST", "11")
+        .variable("GREENROOM__TIERS__GOLD__LIMITS__READS_BURST", "12")
+        .config();
+    let (gold, thrifty) = (&config.tiers["gold"], &config.tiers["thrifty"]);
+    assert_eq!((gold.limits.sessions, gold.limits.streams, gold.limits.reads_burst), (9, 5, 12));
+    assert_eq!((thrifty.limits.sessions, thrifty.limits.streams, thrifty.limits.reads_burst), (3, 5, 11));
+    assert_eq!(gold.limits.waiting, config.limits.waiting, "and what nobody says, from the defaults");
+    assert_eq!((gold.budget.input_tokens_per_day, gold.budget.output_tokens_per_day), (Some(7), None));
+    assert_eq!((thrifty.budget.input_tokens_per_day, thrifty.budget.output_tokens_per_day), (Some(7), Some(1)));
+}
+
+#[test]
+fn a_tier_said_in_any_order_may_have_what_is_usual_again() {
+    let config = Given::nothing().file("[tiers.plain.limits]\nsessions = 8\n[limits]\nsessions = 2").config();
+    assert_eq!(
+        (config.limits.sessions, config.tiers["plain"].limits.sessions),
+        (2, 8),
+        "8 is the default, and written"
+    );
 }
 
 #[test]

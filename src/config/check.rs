@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use secrecy::ExposeSecret;
 
-use super::{Config, HostName, ModelApi, RuntimeChoice, Template};
-use crate::ids::{TemplateName, names_an_instance};
+use super::{Config, HostName, Limits, ModelApi, RuntimeChoice, Template};
+use crate::ids::{TemplateName, TierName, names_an_instance};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
 const SOCKET_PATH_MAX: usize = 107;
@@ -58,6 +58,8 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     engine(config, &mut rules);
     pools(config, &mut rules);
     sessions(config, &mut rules);
+    limits("limits", &config.limits, &mut rules);
+    tiers(config, &mut rules);
     auth::rules(config, &mut rules);
     model(config, &mut rules);
     audit(config, &mut rules);
@@ -153,7 +155,7 @@ fn pools(config: &Config, rules: &mut Rules) {
 }
 
 fn sessions(config: &Config, rules: &mut Rules) {
-    let (session, limits) = (&config.session, &config.limits);
+    let session = &config.session;
     rules.lasting(&[
         ("session.idle_timeout", session.idle_timeout),
         ("session.max_age", session.max_age),
@@ -162,19 +164,39 @@ fn sessions(config: &Config, rules: &mut Rules) {
         ("session.cancel_grace", session.cancel_grace),
         ("session.permission_timeout", session.permission_timeout),
     ]);
-    rules.positive(&[
-        ("session.log_bytes", session.log_bytes),
-        ("limits.sessions", limits.sessions),
-        ("limits.streams", limits.streams),
-        ("limits.archive_entries", limits.archive_entries),
-    ]);
-    rules.positive(&[("limits.file_bytes", limits.file_bytes), ("limits.archive_bytes", limits.archive_bytes)]);
-    rules.positive(&[
-        ("limits.opens_per_minute", limits.opens_per_minute),
-        ("limits.opens_burst", limits.opens_burst),
-        ("limits.prompts_per_minute", limits.prompts_per_minute),
-        ("limits.prompts_burst", limits.prompts_burst),
-    ]);
+    rules.positive(&[("session.log_bytes", session.log_bytes)]);
+}
+
+/// Of `[limits]` or of a tier's.
+fn limits(section: &str, limits: &Limits, rules: &mut Rules) {
+    let at = |name: &str| format!("{section}.{name}");
+    let counts =
+        [("sessions", limits.sessions), ("streams", limits.streams), ("archive_entries", limits.archive_entries)];
+    let bytes = [
+        ("file_bytes", limits.file_bytes),
+        ("archive_bytes", limits.archive_bytes),
+        ("workspace_bytes", limits.workspace_bytes),
+    ];
+    let paces = [
+        ("opens_per_minute", limits.opens_per_minute),
+        ("opens_burst", limits.opens_burst),
+        ("prompts_per_minute", limits.prompts_per_minute),
+        ("prompts_burst", limits.prompts_burst),
+        ("reads_per_minute", limits.reads_per_minute),
+        ("reads_burst", limits.reads_burst),
+    ];
+    counts.iter().for_each(|(name, count)| rules.positive(&[(&at(name), *count)]));
+    bytes.iter().for_each(|(name, size)| rules.positive(&[(&at(name), *size)]));
+    paces.iter().for_each(|(name, pace)| rules.positive(&[(&at(name), *pace)]));
+}
+
+fn tiers(config: &Config, rules: &mut Rules) {
+    for (name, tier) in &config.tiers {
+        let key = super::tree::join("tiers", name);
+        let named = TierName::parse(name).is_ok();
+        rules.must(&key, named, "must have a name that matches [a-z0-9][a-z0-9._-]{0,63}");
+        limits(&format!("{key}.limits"), &tier.limits, rules);
+    }
 }
 
 fn audit(config: &Config, rules: &mut Rules) {

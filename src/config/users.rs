@@ -63,6 +63,10 @@ pub struct Limits {
     pub prompts_per_minute: u32,
     /// Prompts in one burst. Default 30.
     pub prompts_burst: u32,
+    /// All other calls per minute. Default 6000; 429 past it.
+    pub reads_per_minute: u32,
+    /// All other calls in one burst. Default 600.
+    pub reads_burst: u32,
     /// Sessions at the same time. Default 8; 429 past it.
     pub sessions: usize,
     /// Event streams, and files and archives under way, at the same time. Default 64; 429 past it.
@@ -75,6 +79,8 @@ pub struct Limits {
     pub archive_bytes: u64,
     /// Entries of such an archive. Default 100000; 413 past it.
     pub archive_entries: usize,
+    /// Room a workspace may take on the disk, in bytes. Default 10 GiB. Past it nothing more is written through the API (413), and no turn begins (429).
+    pub workspace_bytes: u64,
 }
 
 impl Default for Limits {
@@ -84,12 +90,15 @@ impl Default for Limits {
             opens_burst: 20,
             prompts_per_minute: 120,
             prompts_burst: 30,
+            reads_per_minute: 6_000,
+            reads_burst: 600,
             sessions: 8,
             streams: 64,
             waiting: 2,
             file_bytes: 64 * 1024 * 1024,
             archive_bytes: 1024 * 1024 * 1024,
             archive_entries: 100_000,
+            workspace_bytes: 10 * 1024 * 1024 * 1024,
         }
     }
 }

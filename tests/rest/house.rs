@@ -35,7 +35,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::store::Moody;
 
-const TOKEN: &str = "test-token-0123456789";
+pub const TOKEN: &str = "test-token-0123456789";
+/// Another user's.
+pub const BOBS: &str = "test-token-of-bob-012345";
 /// Of an administrator.
 pub const ROOT_TOKEN: &str = "root-token-0123456789";
 /// Of somebody who may only look.
@@ -61,6 +63,11 @@ pub fn house() -> House {
 
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
+    house_with(templates, Config::default())
+}
+
+/// A house with settings of its own, for the doors and for what users may.
+pub fn house_with(templates: &[&str], config: Config) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
@@ -93,6 +100,7 @@ pub fn house_of(templates: &[&str]) -> House {
         |user, token: &str, scope| config::Token { scopes: vec![scope], ..config::Token::new(user, token.into()) };
     let tokens = vec![
         token(user("alice"), TOKEN, Scope::Sessions),
+        token(user("bob"), BOBS, Scope::Sessions),
         token(user("root"), ROOT_TOKEN, Scope::Admin),
         token(user("guest"), GUEST_TOKEN, Scope::Read),
     ];
@@ -102,7 +110,7 @@ pub fn house_of(templates: &[&str]) -> House {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
         identity: Arc::clone(&authenticator),
-        limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        limits: Arc::new(Limits::new(&config).expect("the defaults are good")),
         store: Arc::clone(&store) as AnyStore,
         runtime,
         session: config::Session::default(),
@@ -112,7 +120,7 @@ pub fn house_of(templates: &[&str]) -> House {
         audit: audit.clone(),
     }));
     let tiers = [("gold".to_owned(), config::Tier::default())].into();
-    let config = Arc::new(Config { state, tiers, ..Config::default() });
+    let config = Arc::new(Config { state, tiers, ..config });
     let for_operators =
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
@@ -149,14 +157,13 @@ impl House {
 
     /// Asks the door for users with this token.
     pub async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let request = visitor().header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.users.get_response(finish(request, method, path, body)).await
     }
 
     /// Asks the door for users, as alice, with more headers.
     pub async fn ask_with(&self, method: Method, path: &str, headers: &[(&str, &[u8])], body: &Value) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
-        let mut request = finish(request, method, path, Some(body.clone()));
+        let mut request = finish(alice(), method, path, Some(body.clone()));
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).expect("a name");
             request.headers_mut().append(name, HeaderValue::from_bytes(value).expect("a value"));
@@ -185,6 +192,15 @@ impl House {
         };
         (slot, self.census.admit(admission).expect("there is room"))
     }
+}
+
+fn alice() -> RequestBuilder {
+    visitor().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+}
+
+/// A request of somebody without a token.
+pub fn visitor() -> RequestBuilder {
+    Request::builder().header(header::HOST, "127.0.0.1:8080")
 }
 
 fn finish(request: RequestBuilder, method: Method, path: &str, body: Option<Value>) -> Request {

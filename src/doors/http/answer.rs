@@ -36,21 +36,21 @@ macro_rules! failures {
 
 failures! {
     /// Calls that only need a token.
-    Plain: 400 401 500 503;
+    Plain: 400 401 429 500 503;
     /// Calls about one thing of the caller's.
-    Lookup: 400 401 404 500 503;
+    Lookup: 400 401 404 429 500 503;
     /// Calls that open a session.
     Opening: 400 401 409 413 415 422 429 500 502 503 504;
     /// Calls that change a session.
-    Amending: 400 401 404 409 412 413 415 500 502 503 504;
+    Amending: 400 401 404 409 412 413 415 429 500 502 503 504;
     /// Calls that start a turn.
     Prompting: 400 401 404 409 413 415 422 429 500 503;
     /// The call that may do both.
     Chatting: 400 401 409 413 415 429 500 502 503 504;
     /// Calls that change a turn.
-    Changing: 400 401 404 409 500 503;
+    Changing: 400 401 404 409 429 500 503;
     /// Calls with a body that change something.
-    Answering: 400 401 404 409 413 415 500 503;
+    Answering: 400 401 404 409 413 415 429 500 503;
     /// Calls that read events.
     Reading: 400 401 404 410 429 500 503;
     /// Calls that read a file or a folder.
@@ -60,7 +60,7 @@ failures! {
     /// Calls that make an API key.
     Minting: 400 401 413 415 500;
     /// Calls that remove something.
-    Removing: 400 401 404 409 500;
+    Removing: 400 401 404 409 429 500;
     /// Calls that give a whole workspace.
     Packing: 400 401 404 409 413 429 500;
     /// Calls that take a whole workspace.
