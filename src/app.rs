@@ -114,7 +114,7 @@ impl App {
     /// A sentence with its remedy.
     pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
         config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
-        let authenticator = authenticator(&config, extras.dev_token)?;
+        let authenticator = Arc::new(authenticator(&config, extras.dev_token)?);
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
         let limits = Arc::new(Limits::new(&config).map_err(|error| StartError::Setting(error.to_string()))?);
@@ -151,6 +151,7 @@ impl App {
         let service = Arc::new(Service::new(service::Parts {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
+            identity: Arc::clone(&authenticator),
             limits: Arc::clone(&limits),
             store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
@@ -170,7 +171,6 @@ impl App {
             Addresses { server: taken(&users, config.server.address), admin: taken(&operators, config.admin.address) };
         let listeners = Mutex::new(Some((users, operators)));
         let config = Arc::new(config);
-        let authenticator = Arc::new(authenticator);
         let reload = Arc::new(Reload {
             source: tokio::sync::Mutex::new(extras.settings),
             config: Arc::clone(&config),

@@ -8,6 +8,7 @@ pub mod admission;
 mod change;
 pub mod files;
 pub mod idempotency;
+mod keys;
 mod list;
 mod open;
 mod operate;
@@ -40,7 +41,7 @@ pub use recover::Left;
 use crate::{
     config,
     gateway::ModelKey,
-    identity::Caller,
+    identity::{Authenticator, Caller},
     ids::{SessionId, UserId},
     limits::{Allowance, Limits},
     pool::Pools,
@@ -63,6 +64,8 @@ pub struct Parts {
     pub pools: Arc<Pools>,
     /// Users' folders.
     pub workspaces: Arc<Workspaces>,
+    /// Who may come in, for the keys.
+    pub identity: Arc<Authenticator>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
     /// What outlives the server.
@@ -85,6 +88,7 @@ pub struct Parts {
 pub struct Service {
     pools: Arc<Pools>,
     workspaces: Arc<Workspaces>,
+    identity: Arc<Authenticator>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
     store: AnyStore,
@@ -112,7 +116,19 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics, audit } = parts;
+        let Parts {
+            pools,
+            workspaces,
+            identity,
+            limits,
+            store,
+            runtime,
+            session,
+            model_key,
+            state_dir,
+            metrics,
+            audit,
+        } = parts;
         let around = Surroundings {
             registry: Registry::new(session.keep_ended, Arc::clone(&store)),
             metrics: metrics.clone(),
@@ -123,6 +139,7 @@ impl Service {
         Self {
             pools,
             workspaces,
+            identity,
             limits,
             runtime,
             store,

@@ -2,6 +2,8 @@
 
 #[path = "rest/house.rs"]
 mod house;
+#[path = "rest/keys.rs"]
+mod keys;
 #[path = "rest/limits.rs"]
 mod limits;
 #[path = "rest/once.rs"]

@@ -11,6 +11,7 @@ mod events;
 mod files;
 mod frames;
 mod health;
+mod keys;
 mod media;
 mod permissions;
 mod sessions;
@@ -56,6 +57,8 @@ enum Group {
     Files,
     /// What there is, and what is left of it.
     Catalog,
+    /// What users come in with. For administrators.
+    Keys,
     /// For load balancers. No token.
     Health,
 }
@@ -67,6 +70,7 @@ type Api = (
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
+    keys::Keys,
     catalog::Catalog,
     health::Health,
 );
@@ -79,6 +83,7 @@ fn api() -> OpenApiService<Api, ()> {
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
+        keys::Keys,
         catalog::Catalog,
         health::Health,
     );

@@ -197,11 +197,13 @@ impl SessionView {
         let identity = &session.identity;
         // What an agent asks for may be megabytes: only what the view shows is copied.
         let looked = session.with_status(|status| {
-            let Status { stage, last_active_at, permissions, tokens, end, preferences, needs_credential, .. } = status;
-            let credential = (*needs_credential, preferences.clone());
+            let Status {
+                stage, last_active_at, permissions, tokens, egress, end, preferences, needs_credential, ..
+            } = status;
+            let credential = (*needs_credential, preferences.clone(), egress.clone());
             (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
         });
-        let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences)) = looked;
+        let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences, egress)) = looked;
         let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
@@ -218,6 +220,7 @@ impl SessionView {
             model,
             labels,
             permissions,
+            egress: (egress.hosts(), egress.traffic()),
             version,
             needs_credential,
             created_at: identity.created_at,

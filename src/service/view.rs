@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use crate::{
     agent::PermissionOption,
-    config::PermissionPolicy,
+    config::{HostPattern, PermissionPolicy},
     ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
+pub use crate::gateway::Traffic;
 pub use crate::limits::FileLimits;
 pub use crate::pool::{
     Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, Tally, figures::Histogram,
@@ -43,6 +44,8 @@ pub struct OpenSession {
     pub queue_timeout: Option<Duration>,
     /// What becomes of the agent's requests, within the template's policy; none: that.
     pub permissions: Option<PermissionPolicy>,
+    /// What its tools may reach beyond its template's list, within the template's offer.
+    pub egress: Vec<HostPattern>,
     /// It is the user's session for the simple door.
     pub default: bool,
 }
@@ -62,6 +65,8 @@ pub struct ChangeSession {
     pub max_age: Option<Duration>,
     /// What becomes of the agent's requests, within the template's policy.
     pub permissions: Option<PermissionPolicy>,
+    /// All that its tools may reach beyond its template's list, within the template's offer.
+    pub egress: Option<Vec<HostPattern>>,
     /// The user's own key for the model API.
     pub api_key: Option<SecretString>,
 }
@@ -106,6 +111,8 @@ pub struct SessionView {
     pub idle_timeout: Duration,
     /// What becomes of the agent's requests.
     pub permissions: PermissionPolicy,
+    /// What its tools may reach now beside the model, and have sent and received.
+    pub egress: (Vec<HostPattern>, Traffic),
     /// Counts the changes of what its user may change.
     pub version: u64,
     /// It was opened with a key of the user's own, which the server has lost with a restart.

@@ -92,10 +92,14 @@ impl Provider {
 
     /// A token signed with this algorithm (RS256, ES256 or EdDSA), with more in its header than `alg`, `typ` and `kid`; null takes out.
     pub fn signed(&self, algorithm: &str, header: &Value, claims: &Value) -> String {
-        let keys = self.keys();
-        let usual = json!({"alg": algorithm, "typ": "JWT", "kid": keys.name(algorithm)});
-        let message = format!("{}.{}", encoded(merged(usual, header)), encoded(self.claims(claims)));
-        let signature = keys.sign(algorithm, message.as_bytes());
+        let usual = json!({"alg": algorithm, "typ": "JWT", "kid": self.keys().name(algorithm)});
+        self.signed_text(algorithm, &merged(usual, header).to_string(), &self.claims(claims).to_string())
+    }
+
+    /// A token of these very texts.
+    pub fn signed_text(&self, algorithm: &str, header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.keys().sign(algorithm, message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
@@ -213,10 +217,6 @@ fn merged(mut usual: Value, given: &Value) -> Value {
         }
     }
     usual
-}
-
-fn encoded(part: Value) -> String {
-    URL_SAFE_NO_PAD.encode(part.to_string())
 }
 
 /// Seconds since 1970.

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use self::targets::Targets;
 use crate::{
     client::{Client, id},
-    gateway::PORT,
     house::House,
     recorder::Recorder,
     settings::{Settings, quoted},
@@ -171,7 +170,7 @@ async fn without_the_proxy_nothing_leaves_a_sandbox() {
     try_all(&alice, &session, &targets, direct::tricks(&targets, &house)).await;
 
     assert!(model.received().is_empty(), "{:?}", model.received());
-    let said = alice.ask(&session, &format!("{PORT}; {CALL_BY_PERL}")).await;
+    let said = alice.ask(&session, CALL).await;
     assert_eq!(model.received().len(), 1, "the model can be called all the while: {said}");
     assert_eq!(targets.disturbed(), 0);
     // Who may can reach them: they were there all the time.
@@ -180,8 +179,8 @@ async fn without_the_proxy_nothing_leaves_a_sandbox() {
     house.stop().await;
 }
 
-/// `gateway::CALL` where there is no `wget`.
-const CALL_BY_PERL: &str = r#"perl -e 'use IO::Socket::INET; my $s = IO::Socket::INET->new("127.0.0.1:$ARGV[0]"); print $s "POST /v1beta/models/m:generateContent HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"; print <$s>' $port"#;
+/// The model's call, by the port where the agent finds it.
+const CALL: &str = r#"perl -e 'use IO::Socket::INET; my $s = IO::Socket::INET->new("127.0.0.1:41000"); print $s "POST /v1beta/models/m:generateContent HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"; print <$s>'"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_the_proxy_only_what_is_allowed_leaves_a_sandbox() {

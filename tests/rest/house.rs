@@ -9,7 +9,7 @@ use greenroom::{
         rest,
     },
     gateway::Gateway,
-    identity::Authenticator,
+    identity::{Authenticator, Scope},
     ids::{Epoch, SlotId, TemplateName, UserId},
     limits::Limits,
     pool::{Pools, PoolsParts},
@@ -30,7 +30,6 @@ use poem::{
     endpoint::BoxEndpoint,
     http::{HeaderName, HeaderValue, Method, header},
 };
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +38,10 @@ use crate::store::Moody;
 pub const TOKEN: &str = "test-token-0123456789";
 /// Another user's.
 pub const BOBS: &str = "test-token-of-bob-012345";
+/// Of an administrator.
+pub const ROOT_TOKEN: &str = "root-token-0123456789";
+/// Of somebody who may only look.
+pub const GUEST_TOKEN: &str = "guest-token-0123456789";
 /// Sandboxes in all.
 pub const CAP: usize = 6;
 
@@ -92,9 +95,21 @@ pub fn house_with(templates: &[&str], config: Config) -> House {
     });
     let store = Moody::open(&state.dir);
     let audit = Audit::open(&config::Audit::default(), &state.dir, metrics.clone()).expect("the folder is writable");
+    let user = |name: &str| UserId::parse(name).expect("a good name");
+    let token =
+        |user, token: &str, scope| config::Token { scopes: vec![scope], ..config::Token::new(user, token.into()) };
+    let tokens = vec![
+        token(user("alice"), TOKEN, Scope::Sessions),
+        token(user("bob"), BOBS, Scope::Sessions),
+        token(user("root"), ROOT_TOKEN, Scope::Admin),
+        token(user("guest"), GUEST_TOKEN, Scope::Read),
+    ];
+    let auth = config::Auth { tokens, ..config::Auth::default() };
+    let authenticator = Arc::new(Authenticator::load(&auth, &state).expect("no keys are no fault"));
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
+        identity: Arc::clone(&authenticator),
         limits: Arc::new(Limits::new(&config).expect("the defaults are good")),
         store: Arc::clone(&store) as AnyStore,
         runtime,
@@ -104,16 +119,12 @@ pub fn house_with(templates: &[&str], config: Config) -> House {
         metrics: metrics.clone(),
         audit: audit.clone(),
     }));
-    let user = UserId::parse("alice").expect("a good name");
-    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
-    let bob = UserId::parse("bob").expect("a good name");
-    let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
-    let authenticator = authenticator.with_token(bob, &SecretString::from(BOBS));
-    let config = Arc::new(Config { state, ..config });
+    let tiers = [("gold".to_owned(), config::Tier::default())].into();
+    let config = Arc::new(Config { state, tiers, ..config });
     let for_operators =
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
-    let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
+    let users = rest::app(service, authenticator, config, metrics.clone());
     House { folder, metrics, census, store, audit, users, operators }
 }
 
@@ -141,7 +152,13 @@ fn reload() -> Reload {
 impl House {
     /// Asks the door for users, as alice.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
-        self.users.get_response(finish(alice(), method, path, body)).await
+        self.ask_as(TOKEN, method, path, body).await
+    }
+
+    /// Asks the door for users with this token.
+    pub async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Response {
+        let request = visitor().header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.users.get_response(finish(request, method, path, body)).await
     }
 
     /// Asks the door for users, as alice, with more headers.

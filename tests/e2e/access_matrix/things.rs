@@ -35,7 +35,7 @@ pub const FREE_WORKSPACE: &str = "another-workspace-of-alice";
 /// A file in the first.
 const FILE: &str = "file-of-alice.txt";
 /// A key of hers that the server keeps.
-pub const CREDENTIAL: &str = "credential-of-alice";
+pub const CREDENTIAL: &str = "credential-of-alice-xx";
 /// What she opened her session with.
 pub const IDEMPOTENCY_KEY: &str = "the-same-key-for-two-users";
 
@@ -105,7 +105,9 @@ impl Things {
         };
         let own = bob.open(json!({"template": "asking"})).await;
         let bobs = Names { session: id(&own).to_owned(), ..never_was() };
-        Self { house, provider, alices, bobs }
+        let things = Self { house, provider, alices, bobs };
+        things.assert_as_long();
+        things
     }
 
     pub fn alice(&self) -> Client {
@@ -139,6 +141,15 @@ impl Things {
 
     pub const fn of_alice(&self) -> &Names {
         &self.alices
+    }
+
+    /// What in `never_was` would be of another length.
+    fn assert_as_long(&self) {
+        let all = |names: &Names| {
+            [&names.session, &names.turn, &names.permission, &names.file, &names.workspace, &names.credential]
+                .map(String::len)
+        };
+        assert_eq!(all(&self.alices), all(&never_was()), "lengths of answers could not be compared");
     }
 
     pub const fn of_bob(&self) -> &Names {
@@ -193,16 +204,16 @@ impl Things {
     }
 }
 
-/// Names that nobody ever gave or got.
+/// Names that nobody ever gave or got, as long as those that somebody did.
 pub fn never_was() -> Names {
     let id = |prefix: &str| format!("{prefix}_{}", "0123456789abcdef".repeat(2));
     Names {
         session: id("ses"),
         turn: id("turn"),
         permission: id("perm"),
-        file: "never-was.txt".to_owned(),
-        workspace: "workspace-that-never-was".to_owned(),
-        credential: "credential-that-never-was".to_owned(),
+        file: "never-was-one.txt".to_owned(),
+        workspace: "a-workspace-that-never-was".to_owned(),
+        credential: "credential-of-nobody-x".to_owned(),
         key: id("key"),
     }
 }

@@ -79,15 +79,12 @@ fn names(targets: &Targets) -> Vec<Trick> {
     ] {
         all.extend(both(&authority, why));
     }
-    let mut seen = "";
-    for (name, _) in NAMES {
-        if *name != seen {
-            all.extend(both(
-                &format!("{name}:{bystander}"),
-                "it is allowed by name, and no address of its kind is anybody's business",
-            ));
-        }
-        seen = name;
+    let mut known = NAMES.iter().map(|(name, _)| *name).chain(["localhost"]).collect::<Vec<_>>();
+    known.dedup();
+    for name in known {
+        let why = "it is allowed by name, and leads to an address that isn't public";
+        let refuse = |trick| Trick { must: Must::Refuse("public"), ..trick };
+        all.extend(both(&format!("{name}:{bystander}"), why).map(refuse));
     }
     all
 }
