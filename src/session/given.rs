@@ -133,7 +133,7 @@ impl Command {
         match self {
             Self::Prompt { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
             Self::Cancel { reply, .. } | Self::Answer { reply, .. } | Self::Overrun { reply, .. } => {
-                drop(reply.send(Err(Refusal::Ended)));
+                let _caller_may_have_left = reply.send(Err(Refusal::Ended));
             }
             Self::Change { reply, .. } => drop(reply.send(Err(Refusal::Ended.into()))),
             Self::Close { reply } => return Some(reply),
