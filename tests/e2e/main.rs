@@ -72,4 +72,5 @@ mod tricks;
 mod turn_ends;
 mod turns;
 mod walls;
+mod web;
 mod workspaces;
