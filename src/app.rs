@@ -43,7 +43,7 @@ use crate::{
     sandbox::census::Counts,
     service::{self, Left, Service},
     store::AnyStore,
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
 };
 
 /// How long each step of a stop may take: the end of all sessions, the end of all sandboxes.
@@ -57,6 +57,15 @@ pub enum Stop {
     HandOver,
     /// Everything ends.
     Drain,
+}
+
+impl Stop {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::HandOver => "hand_over",
+            Self::Drain => "drain",
+        }
+    }
 }
 
 /// How long a stop waits for what is still to be written down.
@@ -89,6 +98,7 @@ pub struct App {
     pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
     limits: Arc<Limits>,
+    audit: Audit,
     addresses: Addresses,
     /// For users and for operators; taken when serving begins.
     listeners: Mutex<Option<(TcpListener, TcpListener)>>,
@@ -104,15 +114,16 @@ impl App {
     /// A sentence with its remedy.
     pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
         config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
-        let authenticator = authenticator(&config, extras.dev_token)?;
+        let authenticator = Arc::new(authenticator(&config, extras.dev_token)?);
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
-        let limits = Arc::new(Limits::new(&config.limits).map_err(|error| StartError::Setting(error.to_string()))?);
+        let limits = Arc::new(Limits::new(&config).map_err(|error| StartError::Setting(error.to_string()))?);
 
         if config.runtime.kind == RuntimeChoice::Process {
             warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");
         }
         let engine = Engine::open(&config, &metrics)?;
+        let audit = open_audit(&config, &engine, &metrics)?;
         let facts = engine.facts(&config).await?;
         info!(engine = %facts.version, instance = %engine.house.instance, "engine found");
         let store = engine.store(&config)?;
@@ -140,6 +151,7 @@ impl App {
         let service = Arc::new(Service::new(service::Parts {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
+            identity: Arc::clone(&authenticator),
             limits: Arc::clone(&limits),
             store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
@@ -147,6 +159,7 @@ impl App {
             model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
             state_dir: engine.house.dir.clone(),
             metrics,
+            audit: audit.clone(),
         }));
         let left = stored.into_iter().map(|stored| {
             let foundling = leftovers::slot_of(&stored).and_then(|slot| former.leased.remove(&slot));
@@ -158,7 +171,6 @@ impl App {
             Addresses { server: taken(&users, config.server.address), admin: taken(&operators, config.admin.address) };
         let listeners = Mutex::new(Some((users, operators)));
         let config = Arc::new(config);
-        let authenticator = Arc::new(authenticator);
         let reload = Arc::new(Reload {
             source: tokio::sync::Mutex::new(extras.settings),
             config: Arc::clone(&config),
@@ -175,6 +187,7 @@ impl App {
             pools,
             authenticator,
             limits,
+            audit,
             addresses,
             listeners,
             background,
@@ -209,7 +222,9 @@ impl App {
     /// # Errors
     /// [`ReloadError`]; nothing is applied.
     pub async fn reload(&self) -> Result<Changes, ReloadError> {
-        self.reload.reload().await
+        let outcome = self.reload.reload().await;
+        self.audit.reloaded(outcome.as_ref().map(|_| ()).map_err(ReloadError::code));
+        outcome
     }
 
     /// Serves until `stop` says how to end, then stops in order. Serves once.
@@ -233,9 +248,11 @@ impl App {
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
+        serving.spawn(Arc::clone(&self.authenticator).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
+        self.audit.server_started();
         info!(address = %self.addresses.server, admin = %self.addresses.admin, "listening");
 
         let stop = match stop.await {
@@ -246,6 +263,7 @@ impl App {
             stop => stop,
         };
         info!(?stop, "stopping: no new work is taken");
+        self.audit.server_stopping(stop.as_str());
         self.service.stop_taking();
         self.background.cancel();
         match stop {
@@ -259,6 +277,7 @@ impl App {
         serving.wait().await;
         self.store.close(STORE_PATIENCE).await;
         self.engine.close().await;
+        self.audit.settle(STORE_PATIENCE).await;
         info!("stopped");
         Ok(())
     }
@@ -281,6 +300,13 @@ async fn until_stopped(sessions: impl Future<Output = ()>) {
     }
 }
 
+/// Who did what: as soon as the state folder is ours, and before anything happens in it.
+fn open_audit(config: &Config, engine: &Engine, metrics: &Metrics) -> Result<Audit, StartError> {
+    let state = &engine.house.dir;
+    let path = || config.audit.path(state).unwrap_or_default();
+    Audit::open(&config.audit, state, metrics.clone()).map_err(|source| StartError::Audit { path: path(), source })
+}
+
 /// Who may come in.
 fn authenticator(config: &Config, dev_token: Option<(UserId, SecretString)>) -> Result<Authenticator, StartError> {
     let mut authenticator = Authenticator::load(&config.auth, &config.state).map_err(StartError::Auth)?;
@@ -289,7 +315,7 @@ fn authenticator(config: &Config, dev_token: Option<(UserId, SecretString)>) -> 
     }
     if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
         return Err(StartError::Setting(format!(
-            "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
+            "server.address {}: without any token or issuer only a loopback address is served; make a token with `greenroom keys create`",
             config.server.address
         )));
     }

@@ -42,7 +42,7 @@ use tokio::sync::mpsc;
 use crate::{
     config,
     ids::{SessionId, UserId},
-    telemetry::Metrics,
+    telemetry::{Metrics, SessionAudit},
 };
 
 pub use budget::Account;
@@ -91,6 +91,8 @@ pub struct Binding {
     pub account: Account,
     /// What else may be reached.
     pub egress: Egress,
+    /// Takes what is to be in the audit log.
+    pub audit: SessionAudit,
     /// Where token counts go.
     pub usage: mpsc::Sender<Usage>,
 }

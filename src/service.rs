@@ -4,9 +4,11 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+pub mod admission;
 mod change;
 pub mod files;
 pub mod idempotency;
+mod keys;
 mod list;
 mod open;
 mod operate;
@@ -38,15 +40,15 @@ pub use recover::Left;
 use crate::{
     config,
     gateway::ModelKey,
-    identity::Caller,
+    identity::{Authenticator, Caller},
     ids::{SessionId, UserId},
-    limits::Limits,
+    limits::{Allowance, Limits},
     pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
     session::{Registry, SessionHandle, Stop, Surroundings},
     store::{AnyStore, Health},
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
     workspace::Workspaces,
 };
 
@@ -61,6 +63,8 @@ pub struct Parts {
     pub pools: Arc<Pools>,
     /// Users' folders.
     pub workspaces: Arc<Workspaces>,
+    /// Who may come in, for the keys.
+    pub identity: Arc<Authenticator>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
     /// What outlives the server.
@@ -75,12 +79,15 @@ pub struct Parts {
     pub state_dir: std::path::PathBuf,
     /// Instruments.
     pub metrics: Metrics,
+    /// Who did what.
+    pub audit: Audit,
 }
 
 /// Every door calls this.
 pub struct Service {
     pools: Arc<Pools>,
     workspaces: Arc<Workspaces>,
+    identity: Arc<Authenticator>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
     store: AnyStore,
@@ -107,16 +114,30 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics } = parts;
+        let Parts {
+            pools,
+            workspaces,
+            identity,
+            limits,
+            store,
+            runtime,
+            session,
+            model_key,
+            state_dir,
+            metrics,
+            audit,
+        } = parts;
         let around = Surroundings {
             registry: Registry::new(session.keep_ended, Arc::clone(&store)),
             metrics: metrics.clone(),
+            audit,
             tracker: TaskTracker::new(),
             stop: Stop::default(),
         };
         Self {
             pools,
             workspaces,
+            identity,
             limits,
             runtime,
             store,
@@ -130,6 +151,12 @@ impl Service {
             desk: files::Desk::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// The audit log, for the doors.
+    #[must_use]
+    pub const fn audit(&self) -> &Audit {
+        &self.around.audit
     }
 
     /// Takes no new sessions and prompts from here on.
@@ -178,6 +205,11 @@ impl Service {
     /// present is shown all the same: nobody can do anything with a session they can't even look at.
     async fn look_settled(&self, session: &SessionHandle) {
         let _shown_all_the_same = session.log.settled(LOOK_PATIENCE).await;
+    }
+
+    /// What the caller may.
+    fn allowance(&self, caller: &Caller) -> &Allowance {
+        self.limits.of(caller.tier.as_ref())
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {

@@ -1,8 +1,9 @@
-//! Logs, traces and metrics.
+//! Logs, traces, metrics and the audit log.
 //!
 //! Set up once by the program itself. Logs go to stderr, traces to a collector if one is configured, [`Metrics`] are a value that is handed
 //! down. Prompts, answers, keys, headers and file contents are in none of them; that is the duty of whoever writes a line or a span.
 
+pub mod audit;
 pub mod labels;
 mod lines;
 pub mod metrics;
@@ -20,6 +21,7 @@ use tracing_subscriber::{
 
 use crate::config::{LogFormat, Telemetry as Settings};
 
+pub use audit::{Audit, SessionAudit, Trail};
 pub use metrics::{Metrics, SkippedLines};
 pub use traces::continue_trace;
 

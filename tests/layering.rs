@@ -46,7 +46,7 @@ const ROOMS: &[(&str, &str)] = &[
 /// The ground itself, and the supervisor, which is built without it.
 const BELOW: &[(&str, &str)] = &[
     ("telemetry", "config ids problem"),
-    ("config", "ids sandbox::spec"),
+    ("config", "ids fetch::is_private identity::Scope sandbox::spec"),
     ("ids", ""),
     ("problem", ""),
     ("supervisor", ""),

@@ -49,6 +49,14 @@ pub enum StartError {
     /// Another server uses the state folder.
     #[error("state.dir: another greenroom uses {}; stop it, or give this one a folder of its own", .0.display())]
     InUse(PathBuf),
+    /// Nobody could answer for what is done.
+    #[error("audit.file: can't write {}: {source}", path.display())]
+    Audit {
+        /// What was tried.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Tokens or keys can't be read.
     #[error(transparent)]
     Auth(AuthError),

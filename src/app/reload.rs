@@ -35,12 +35,22 @@ pub enum ReloadError {
     Unread(#[from] tokio::task::JoinError),
 }
 
+impl ReloadError {
+    /// What an operator is told.
+    pub(super) const fn code(&self) -> Code {
+        match self {
+            Self::Faulty(_) | Self::Template(_) => Code::InvalidRequest,
+            Self::NoSource => Code::Conflict,
+            Self::Unread(_) => Code::Internal,
+        }
+    }
+}
+
 impl From<ReloadError> for Problem {
     fn from(error: ReloadError) -> Self {
-        match error {
-            ReloadError::Faulty(_) | ReloadError::Template(_) => Self::new(Code::InvalidRequest, error.to_string()),
-            ReloadError::NoSource => Self::new(Code::Conflict, error.to_string()),
-            ReloadError::Unread(_) => Self::internal(error),
+        match error.code() {
+            Code::Internal => Self::internal(error),
+            code => Self::new(code, error.to_string()),
         }
     }
 }

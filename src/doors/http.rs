@@ -12,6 +12,7 @@ pub(super) mod refusal;
 pub(super) mod rendered;
 pub(super) mod routes;
 mod trace;
+pub(super) mod web;
 
 use std::sync::Arc;
 
@@ -30,11 +31,10 @@ use routes::Routes;
 /// Puts around the routes what every request passes.
 pub(super) fn furnished(
     routes: impl Endpoint + 'static,
-    documented: Routes,
+    documented: Arc<Routes>,
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
-    let documented = Arc::new(documented);
     let for_refusals = Arc::clone(&documented);
     routes
         .data(config)

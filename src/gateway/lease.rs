@@ -97,13 +97,15 @@ mod tests {
     use super::*;
     use crate::gateway::{Account, Egress};
     use crate::ids::{SessionId, UserId};
+    use crate::telemetry::SessionAudit;
 
     fn lease(capacity: usize) -> (Lease, mpsc::Receiver<Usage>) {
         let (sender, receiver) = mpsc::channel(capacity);
         let user = UserId::parse("ada").expect("a good name");
         let (account, egress) = (Account::unlimited(), Egress::nothing());
         let session = SessionId::random();
-        let binding = Binding { user, session, key: None, key_missing: false, account, egress, usage: sender };
+        let audit = SessionAudit::default();
+        let binding = Binding { user, session, key: None, key_missing: false, account, egress, audit, usage: sender };
         (Lease::new(binding, &header::AUTHORIZATION), receiver)
     }
 

@@ -64,7 +64,7 @@ impl Service {
         ticket: &Ticket,
     ) -> Result<Arc<SessionHandle>, Problem> {
         self.check_new_work()?;
-        self.limits.check_open(&caller.user)?;
+        self.allowance(caller).check_open(&caller.user)?;
         terms::check(&request.labels, request.idle_timeout, request.max_age)?;
         let pool = self.pool(request.template.as_ref())?;
         let egress = Egress::new(pool.egress(), &request.egress, Traffic::default());
@@ -103,14 +103,14 @@ impl Service {
         pool: &Pool,
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
-        let permit = self.limits.hold_session(&caller.user)?;
+        let permit = self.allowance(caller).hold_session(&caller.user)?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         // A session that is being left to the next server lets go of its workspace here, and keeps it all the same.
         self.check_serving()?;
         let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {
-                let _place = self.limits.hold_waiting(&caller.user)?;
+                let _place = self.allowance(caller).hold_waiting(&caller.user)?;
                 pool.lease(&caller.user, request.queue_timeout).await?
             }
         };
@@ -121,7 +121,8 @@ impl Service {
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
         let (user, session) = (caller.user.clone(), id.clone());
         let account = Account::unlimited();
-        let binding = Binding { user, session, key, key_missing: false, account, egress, usage: usage_sender };
+        let audit = self.around.audit.of_session(&user, &session, pool.name(), &name);
+        let binding = Binding { user, session, key, key_missing: false, account, egress, audit, usage: usage_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();

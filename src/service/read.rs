@@ -12,7 +12,7 @@ use crate::{
     config::Protocol,
     identity::Caller,
     ids::{SessionId, TurnId},
-    limits::Permit,
+    limits::{Permit, RateState},
     log::{CursorExpired, LogReader},
     pool::Pool,
     problem::{Code, Problem},
@@ -73,7 +73,7 @@ impl Service {
     /// Not found, too many streams, or a cursor that is no longer kept.
     pub async fn events(&self, caller: &Caller, id: &SessionId, after: u64) -> Result<EventReader, Problem> {
         let session = self.find(caller, id)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
         session.log.read(after, 1).await?;
         let reader = session.log.follow(after);
@@ -94,7 +94,7 @@ impl Service {
         wait: Duration,
     ) -> Result<EventBatch, Problem> {
         let session = self.find(caller, id)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
         let mut events = session.log.read(after, limit).await?;
         if events.is_empty() && !wait.is_zero() {
@@ -134,12 +134,17 @@ impl Service {
     /// The store doesn't work.
     pub async fn me(&self, caller: &Caller) -> Result<MeView, Problem> {
         let (input, output) = self.store.spent(&caller.user).await?;
-        let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
+        let (user, allowance) = (&caller.user, self.allowance(caller));
+        let left = |state: RateState| (state.remaining, state.quota);
         Ok(MeView {
-            user: caller.user.to_string(),
-            sessions: self.limits.sessions(&caller.user),
-            opens: (opens.remaining, opens.quota),
-            prompts: (prompts.remaining, prompts.quota),
+            user: user.to_string(),
+            tier: caller.tier.clone(),
+            sessions: allowance.sessions(user),
+            streams: allowance.streams(user),
+            opens: left(allowance.opens(user)),
+            prompts: left(allowance.prompts(user)),
+            reads: left(allowance.reads(user)),
+            files: allowance.files(),
             usage: Tokens { input, output },
         })
     }

@@ -79,8 +79,8 @@ impl Service {
         let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
         let key = self.model_key.clone().filter(|_| !key_missing);
         let (account, egress) = (Account::unlimited(), alive.egress(sandbox.pool().egress()));
-        let id = session.id.clone();
-        let binding = Binding { user, session: id, key, key_missing, account, egress, usage: usage_sender };
+        let (id, audit) = (session.id.clone(), session.audit.clone());
+        let binding = Binding { user, session: id, key, key_missing, account, egress, audit, usage: usage_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;

@@ -9,11 +9,12 @@ use serde_json::Value;
 use crate::{
     agent::PermissionOption,
     config::{HostPattern, PermissionPolicy},
-    ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, WorkspaceName},
+    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
 pub use crate::gateway::Traffic;
+pub use crate::limits::FileLimits;
 pub use crate::pool::{
     Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, Tally, figures::Histogram,
 };
@@ -230,12 +231,20 @@ impl From<SandboxFigures> for SandboxView {
 pub struct MeView {
     /// Who the caller is.
     pub user: String,
+    /// The tier their limits are of; none: the usual ones.
+    pub tier: Option<TierName>,
     /// Open sessions, and how many may be open.
     pub sessions: (usize, usize),
+    /// Open streams, and how many may be open.
+    pub streams: (usize, usize),
     /// Opens that may be made at once now, and the burst.
     pub opens: (u32, u32),
     /// Prompts that may be sent at once now, and the burst.
     pub prompts: (u32, u32),
+    /// Other calls that may be made at once now, and the burst.
+    pub reads: (u32, u32),
+    /// How large workspaces, files and archives may be.
+    pub files: FileLimits,
     /// All tokens they ever used, over restarts too.
     pub usage: Tokens,
 }

@@ -67,7 +67,7 @@ pub fn spawn(opened: Opened, around: &Surroundings) -> Arc<SessionHandle> {
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
     let mut status = Status::new(preferences);
     status.egress = binding.egress.clone();
-    let session = Arc::new(SessionHandle::new(id, identity, status, log, sender));
+    let session = Arc::new(SessionHandle::new(id, identity, status, log, binding.audit.clone(), sender));
     around.registry.add(&session);
     let mark = early.mark();
     let driven = Driven { agent, early, lease, gone, binding, usage, mark, settings };

@@ -26,6 +26,7 @@ pub(super) fn fail_turn(session: &SessionHandle, batch: &mut Batch, code: Code, 
     for id in open {
         let Some(mut permission) = status.take_permission(&id) else { continue };
         permission.answer = Some(None);
+        session.audit.permission_resolved(&id, &turn, "policy", "cancelled");
         let content = translate::resolved(&id, None, "policy");
         batch.event(&session.id, EventType::PermissionResolved, Some(&turn), &content);
         batch.change(record::permission(&session.id, &permission));
@@ -44,6 +45,7 @@ pub(super) fn end(session: &SessionHandle, batch: &mut Batch, reason: EndReason,
     let mut status = session.locked();
     let content = json!({"reason": reason.as_str(), "detail": detail});
     batch.event(&session.id, EventType::SessionEnded, None, &content);
+    session.audit.ended(reason.as_str());
     status.stage = Stage::Ended;
     // It reaches nothing any more.
     status.egress = Egress::used(status.egress.traffic());

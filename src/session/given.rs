@@ -20,7 +20,7 @@ use crate::{
     log::EventLog,
     pool::Lease,
     store,
-    telemetry::Metrics,
+    telemetry::{Audit, Metrics},
 };
 
 /// What can be asked of a session.
@@ -205,6 +205,8 @@ pub struct Surroundings {
     pub registry: Arc<Registry>,
     /// Instruments.
     pub metrics: Metrics,
+    /// Who did what.
+    pub audit: Audit,
     /// Who waits for all drivers waits here.
     pub tracker: TaskTracker,
     /// How they are ended.

@@ -78,8 +78,9 @@ pub fn find(
     let Restored { identity, mut status, mark, answers, ended_at, log_bytes: ended_bytes } = record::read(stored)?;
     status.needs_credential = status.preferences.own_key && ended_at.is_none();
     let log = EventLog::restored(stored, Arc::clone(store), log_bytes);
+    let audit = around.audit.of_session(&identity.user, &stored.row.session, &identity.template, &identity.workspace);
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-    let session = Arc::new(SessionHandle::new(stored.row.session.clone(), identity, status, log, sender));
+    let session = Arc::new(SessionHandle::new(stored.row.session.clone(), identity, status, log, audit, sender));
     if let Some(ended_at) = ended_at {
         around.registry.ended_before(&session, ended_at, ended_bytes);
         return Ok(Found::Over);

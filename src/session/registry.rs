@@ -25,6 +25,7 @@ use crate::{
     ids::{SessionId, UserId},
     log::EventLog,
     store::{AnyStore, Change},
+    telemetry::SessionAudit,
 };
 
 /// Ended sessions of one user that can still be read, and the bytes of their logs.
@@ -41,6 +42,8 @@ pub struct SessionHandle {
     pub identity: Identity,
     /// Its events.
     pub log: Arc<EventLog>,
+    /// Takes what is to be in the audit log.
+    pub audit: SessionAudit,
     pub(super) commands: mpsc::Sender<Command>,
     /// Written by the driver alone. A few lines at a time, never across an await.
     status: Mutex<Status>,
@@ -52,9 +55,10 @@ impl SessionHandle {
         identity: Identity,
         status: Status,
         log: Arc<EventLog>,
+        audit: SessionAudit,
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        Self { id, identity, log, commands, status: Mutex::new(status) }
+        Self { id, identity, log, audit, commands, status: Mutex::new(status) }
     }
 
     /// Whether it has ended.

@@ -179,6 +179,20 @@ pub struct Permission {
     pub answer: Option<Option<String>>,
 }
 
+/// Kinds of options as ACP names them; agents may make up others.
+const OPTION_KINDS: [&str; 4] = ["allow_once", "allow_always", "reject_once", "reject_always"];
+
+impl Permission {
+    /// What kind of answer this option is; none cancels.
+    #[must_use]
+    pub fn answer_kind(&self, option_id: Option<&str>) -> &'static str {
+        let Some(option_id) = option_id else { return "cancelled" };
+        let chosen = self.options.iter().find(|option| option.option_id == option_id);
+        let kind = OPTION_KINDS.into_iter().find(|kind| chosen.is_some_and(|option| option.kind == *kind));
+        kind.unwrap_or("other")
+    }
+}
+
 /// What never changes in a session's life.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {

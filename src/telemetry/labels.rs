@@ -87,6 +87,18 @@ label! {
 }
 
 label! {
+    /// What became of a line for the audit log.
+    AuditOutcome {
+        /// It is in the file.
+        Written = "written",
+        /// The queue was full, or the file could not be written.
+        Lost = "lost",
+        /// Its cause set off too many in one second.
+        LeftOut = "left_out",
+    }
+}
+
+label! {
     /// What became of a tool's request for a host.
     EgressOutcome {
         /// It is connected.

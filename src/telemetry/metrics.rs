@@ -29,6 +29,7 @@
 //! | `greenroom_tokens_total` | counter | direction | tokens, as the model counted them |
 //! | `greenroom_http_requests_total` | counter | route, method, status | requests of users and operators |
 //! | `greenroom_http_request_duration_seconds` | histogram | route, method | request to the head of its answer |
+//! | `greenroom_audit_lines_total` | counter | outcome | lines for the audit log |
 //! | `greenroom_event_streams` | gauge | | event streams that are open |
 //! | `greenroom_tasks` | gauge | | tasks of the server's runtime: grows with sandboxes, sessions and connections, and falls with them |
 //!
@@ -51,7 +52,8 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 
 use super::labels::{
-    Discard, EgressOutcome, GatewayOutcome, OpenOutcome, OpenStart, Phase, StartTimes, TurnOutcome, method_label,
+    AuditOutcome, Discard, EgressOutcome, GatewayOutcome, OpenOutcome, OpenStart, Phase, StartTimes, TurnOutcome,
+    method_label,
 };
 use crate::ids::TemplateName;
 use pools::PoolSample;
@@ -88,6 +90,7 @@ struct Instruments {
     tokens: Counter<u64>,
     http_requests: Counter<u64>,
     http_request_duration: Histogram<f64>,
+    audit_lines: Counter<u64>,
     event_streams: UpDownCounter<i64>,
     tasks: Gauge<u64>,
 }
@@ -161,6 +164,7 @@ impl Instruments {
                 "greenroom_http_request_duration_seconds",
                 "Request to the head of its answer",
             ),
+            audit_lines: counter("greenroom_audit_lines_total", "Lines for the audit log"),
             event_streams: level("greenroom_event_streams", "Event streams that are open"),
             tasks: meter.u64_gauge("greenroom_tasks").with_description("Tasks of the server's runtime").build(),
         }
@@ -258,6 +262,11 @@ impl Metrics {
     /// How many tasks the server's runtime has now.
     pub fn set_tasks(&self, count: usize) {
         self.0.tasks.record(count as u64, &[]);
+    }
+
+    /// This became of lines for the audit log.
+    pub fn audit_lines(&self, outcome: AuditOutcome, count: u64) {
+        self.0.audit_lines.add(count, &[KeyValue::new("outcome", outcome.as_str())]);
     }
 
     /// An event stream is open until the answer is dropped.

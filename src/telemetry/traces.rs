@@ -10,7 +10,10 @@ use std::{
 };
 
 use http::HeaderMap;
-use opentelemetry::{propagation::Extractor, trace::TracerProvider as _};
+use opentelemetry::{
+    propagation::Extractor,
+    trace::{TraceContextExt as _, TraceId, TracerProvider as _},
+};
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
@@ -86,6 +89,13 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
     // Fails only without a layer for traces: then there is no trace to continue.
     let _not_traced = span.set_parent(parent);
+}
+
+/// The trace this happens in, if there is one.
+pub(super) fn trace_id() -> Option<String> {
+    let context = Span::current().context();
+    let trace = context.span().span_context().trace_id();
+    (trace != TraceId::INVALID).then(|| trace.to_string())
 }
 
 struct Headers<'h>(&'h HeaderMap);

@@ -22,7 +22,7 @@ use super::{
     etag::{IfMatch, etag},
     once::{Digested, OnceKey},
     rendered::Rendered,
-    token::{MayAct, MayRead},
+    token::{MayAct, MayOpen, MayRead},
 };
 use crate::{
     identity::Actor,
@@ -92,7 +92,7 @@ impl Sessions {
     async fn open(
         &self,
         door: Data<&Arc<Door>>,
-        token: MayAct,
+        token: MayOpen,
         /// Makes it safe to send the request again: for 24 hours the same key with the same body opens nothing further and gets the same answer.
         #[oai(name = "Idempotency-Key")]
         once: OnceKey,

@@ -15,7 +15,7 @@ use crate::{
     config::{self, HostPattern, ModelApi, TemplateEgress},
     gateway::{Account, Binding, Endpoint, Gateway, ModelKey, SlotGateway, Usage},
     ids::{SessionId, UserId},
-    telemetry::Metrics,
+    telemetry::{Metrics, SessionAudit},
 };
 
 const CANARY: &str = "canary-key-of-ada";
@@ -64,6 +64,7 @@ impl House {
             key_missing: false,
             account: Account::unlimited(),
             egress: egress.clone(),
+            audit: SessionAudit::default(),
             usage: sender,
         };
         slot.bind(binding.clone());

@@ -17,7 +17,7 @@ use crate::{
     config::ModelApi,
     gateway::{Account, Deadlines, Egress, ModelKey, Usage},
     ids::{SessionId, UserId},
-    telemetry::Metrics,
+    telemetry::{Metrics, SessionAudit},
 };
 
 const CANARY: &str = "canary-key-of-ada";
@@ -52,6 +52,7 @@ impl House {
             key_missing: false,
             account: Account::unlimited(),
             egress: Egress::nothing(),
+            audit: SessionAudit::default(),
             usage: sender,
         };
         Self { slot, socket, usage, binding, metrics, _folder: folder }

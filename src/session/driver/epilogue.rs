@@ -71,6 +71,7 @@ mod tests {
             status::{Identity, Preferences, Status, Tokens, Turn, TurnState},
         },
         store::{AnyStore, fake::Fake},
+        telemetry::SessionAudit,
     };
 
     fn session() -> (Arc<SessionHandle>, Arc<Registry>) {
@@ -78,7 +79,8 @@ mod tests {
         let identity = Identity::sample(UserId::parse("alice").expect("a good id"));
         let log = EventLog::new(id.clone(), Arc::clone(&store), usize::MAX);
         let status = Status::new(Preferences::sample());
-        let session = Arc::new(SessionHandle::new(id, identity, status, log, mpsc::channel(1).0));
+        let session =
+            Arc::new(SessionHandle::new(id, identity, status, log, SessionAudit::default(), mpsc::channel(1).0));
         (session, Registry::new(Duration::from_secs(60), store))
     }
 

@@ -188,6 +188,7 @@ mod tests {
         log::EventLog,
         session::status::{Identity, Preferences, Status},
         store::{AnyStore, fake::Fake},
+        telemetry::SessionAudit,
     };
 
     fn journal(store: &Arc<Fake>) -> Journal {
@@ -195,7 +196,10 @@ mod tests {
         let identity = Identity::sample(UserId::parse("alice").expect("a good id"));
         let log = EventLog::new(id.clone(), Arc::clone(store) as AnyStore, usize::MAX);
         let status = Status::new(Preferences::sample());
-        Journal::new(Arc::new(SessionHandle::new(id, identity, status, log, mpsc::channel(1).0)), Mark::default())
+        Journal::new(
+            Arc::new(SessionHandle::new(id, identity, status, log, SessionAudit::default(), mpsc::channel(1).0)),
+            Mark::default(),
+        )
     }
 
     fn upto(chunk: u64) -> Mark {

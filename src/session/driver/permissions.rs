@@ -63,14 +63,14 @@ impl Driver {
     }
 
     /// Answers one open permission.
-    pub(super) fn resolve(&mut self, id: &PermissionId, option_id: Option<String>, by: &str) {
+    pub(super) fn resolve(&mut self, id: &PermissionId, option_id: Option<String>, by: &'static str) {
         if let Some(request) = self.settle(id, option_id.clone(), by) {
             self.journal.then(Then::Tell(AgentCommand::AnswerPermission { request, option_id }));
         }
     }
 
     /// All that are open are cancelled: the agent's protocol has told it so, with the cancel or with the turn's end.
-    pub(super) fn resolve_all(&mut self, by: &str) {
+    pub(super) fn resolve_all(&mut self, by: &'static str) {
         let open: Vec<_> = self.session.with_status(|status| status.permissions.keys().cloned().collect());
         for id in open {
             let _known_to_the_agent = self.settle(&id, None, by);
@@ -78,7 +78,7 @@ impl Driver {
     }
 
     /// A permission has its answer: status, clock and log know. Gives the agent's number for it.
-    fn settle(&mut self, id: &PermissionId, option_id: Option<String>, by: &str) -> Option<u64> {
+    fn settle(&mut self, id: &PermissionId, option_id: Option<String>, by: &'static str) -> Option<u64> {
         let removed = {
             let mut status = self.session.locked();
             status.last_active_at = Timestamp::now();
@@ -88,6 +88,7 @@ impl Driver {
         self.clock.permission_closes(id);
         let content = translate::resolved(id, option_id.as_deref(), by);
         self.journal.event(EventType::PermissionResolved, Some(&permission.turn), &content);
+        self.session.audit.permission_resolved(id, &permission.turn, by, permission.answer_kind(option_id.as_deref()));
         permission.answer = Some(option_id);
         self.journal.change(record::permission(&self.session.id, &permission));
         Some(permission.request)

@@ -158,7 +158,7 @@ impl Driver {
     }
 
     /// Asks the agent to end its turn: the user wants it (`by` is `user`), or a deadline (`timeout`).
-    pub(super) fn cancel_turn(&mut self, by: &str) {
+    pub(super) fn cancel_turn(&mut self, by: &'static str) {
         let overdue = self.turn.as_ref().and_then(|turn| turn.overdue.as_ref()).map(|(_, why)| why.clone());
         let changed = {
             let mut status = self.session.locked();

@@ -16,7 +16,7 @@ fn over(registry: &Registry, store: &Arc<Fake>, user: &str) -> Arc<SessionHandle
     log.append(EventType::SessionEnded, None, &json!({}));
     let identity = Identity::sample(self::user(user));
     let status = Status::new(Preferences::sample());
-    let session = Arc::new(SessionHandle::new(id, identity, status, log, mpsc::channel(1).0));
+    let session = Arc::new(SessionHandle::new(id, identity, status, log, SessionAudit::default(), mpsc::channel(1).0));
     registry.add(&session);
     session.locked().stage = Stage::Ended;
     registry.ended(&session);
@@ -59,7 +59,8 @@ fn what_ended_before_the_server_started_is_kept_for_what_is_left_of_its_time() {
         let id = SessionId::random();
         let log = EventLog::new(id.clone(), Arc::clone(&store) as AnyStore, usize::MAX);
         let (identity, status) = (Identity::sample(user("ada")), Status::new(Preferences::sample()));
-        let session = Arc::new(SessionHandle::new(id, identity, status, log, mpsc::channel(1).0));
+        let session =
+            Arc::new(SessionHandle::new(id, identity, status, log, SessionAudit::default(), mpsc::channel(1).0));
         registry.ended_before(&session, Timestamp::now() - Duration::from_secs(ago), 10);
         assert_eq!(found(&registry, &session), kept, "{ago} s");
     }
