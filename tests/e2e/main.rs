@@ -34,6 +34,7 @@ mod changes;
 mod chat;
 mod crash;
 mod cuts;
+mod egress;
 mod endings;
 mod engine_outage;
 mod failing_agents;
