@@ -51,6 +51,7 @@ pub const TABLE: &[Row] = &[
     without("cancel_turn", Other::NotFound),
     with("chat", Other::NobodysThings, r#"{"prompt": "true"}"#),
     without("read_events", Other::NotFound),
+    without("create_ticket", Other::NotFound),
     without("list_permissions", Other::NotFound),
     with("answer_permission", Other::NotFound, r#"{"option_id": "no"}"#),
     without("read_file", Other::NotFound),
