@@ -17,6 +17,7 @@ mod problems;
 mod read;
 mod readiness;
 mod recover;
+mod room;
 mod settle;
 mod terms;
 mod turns;
@@ -105,6 +106,7 @@ pub struct Service {
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     desk: files::Desk,
+    scales: room::Scales,
     stopping: AtomicBool,
 }
 
@@ -155,6 +157,7 @@ impl Service {
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
+            scales: room::Scales::default(),
             stopping: AtomicBool::new(false),
         }
     }
