@@ -8,9 +8,11 @@ pub mod keys;
 mod scope;
 mod standing;
 mod token;
+mod whose;
 
 pub use authenticator::{AuthError, Authenticator};
-pub use caller::{Actor, Administrator, Caller, MissingScope, Proven, Reach};
+pub use caller::{Actor, Administrator, Caller, MissingScope, Proven};
 pub use keys::{Key, KeyStore, KeyStoreError};
 pub use scope::{Scope, Scopes};
 pub use standing::Standing;
+pub use whose::{OutOfReach, Reach, Whose};

@@ -190,6 +190,14 @@ impl Service {
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)
+        let session = self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)?;
+        self.trace(caller, &session);
+        Ok(session)
+    }
+
+    /// For the audit log: this is the session the call is about.
+    fn trace(&self, caller: &Caller, session: &SessionHandle) {
+        let identity = &session.identity;
+        caller.trail().session(&identity.user, &session.id, &identity.template, &identity.workspace);
     }
 }

@@ -27,7 +27,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use super::{
     dto,
-    http::{self, answer, body, etag, once, refusal, rendered, routes::Routes},
+    http::{self, answer, audit, audit::Watch, body, etag, once, refusal, rendered, routes::Routes},
 };
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
 
@@ -95,6 +95,7 @@ pub fn app(
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
+    let watch = Watch::users(service.audit().clone());
     let door = Arc::new(Door { service, config: Arc::clone(&config) });
     let api = api();
     let routes = Route::new()
@@ -103,7 +104,7 @@ pub fn app(
         .nest("/", api)
         .data(door)
         .data(authenticator);
-    http::furnished(routes, Routes::of::<Api>(), config, metrics)
+    http::furnished(routes, Routes::of::<Api>(), config, metrics, watch)
 }
 
 #[cfg(test)]

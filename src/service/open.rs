@@ -75,6 +75,7 @@ impl Service {
         let outcome = self.open_in(caller, request, ticket, &pool, begun).instrument(span.clone()).await;
         match &outcome {
             Ok(session) => {
+                self.trace(caller, session);
                 let lease = &session.identity.lease;
                 let start = if lease.cold.is_none() { OpenStart::Warm } else { OpenStart::Cold };
                 span.record("session.id", session.id.as_str());
@@ -252,7 +253,7 @@ impl Service {
         }
         let made_up = SessionId::random().as_str().replace('_', "-");
         let name = WorkspaceName::parse(&made_up).map_err(Problem::internal)?;
-        let mut hold = self.workspaces.hold(&caller.user, &name)?;
+        let mut hold = self.workspaces.hold(&caller.whose(), &name)?;
         hold.forget_if_empty();
         Ok((name, hold))
     }
@@ -266,13 +267,14 @@ impl Service {
     ) -> Result<WorkspaceHold, Problem> {
         let deadline = Instant::now() + terms::capped(patience, HOMECOMING_PATIENCE);
         let mut freed = self.workspaces.freed();
+        let (whose, own) = (caller.whose(), caller.own());
         loop {
-            let refused = match self.workspaces.hold(&caller.user, name) {
+            let refused = match self.workspaces.hold(&whose, name) {
                 Ok(hold) => return Ok(hold),
                 Err(refused) => refused,
             };
             let lives = |session: &Arc<SessionHandle>| session.identity.workspace == *name && !session.is_over();
-            if self.around.registry.of(&caller.user).iter().any(lives) || Instant::now() >= deadline {
+            if self.around.registry.all(&own).iter().any(lives) || Instant::now() >= deadline {
                 return Err(refused.into());
             }
             let _looks_again = timeout(HOMECOMING_LOOK, freed.changed()).await;

@@ -206,6 +206,7 @@ impl SessionView {
         };
         Self {
             id: session.id.clone(),
+            user: identity.user.clone(),
             state,
             template: identity.template.clone(),
             workspace: identity.workspace.clone(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     agent::PermissionOption,
     config::PermissionPolicy,
-    ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, WorkspaceName},
+    ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
@@ -83,6 +83,8 @@ pub enum SessionState {
 pub struct SessionView {
     /// Its id.
     pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
     /// What it is doing.
     pub state: SessionState,
     /// Its template.

@@ -20,6 +20,7 @@ use crate::{
     ids::UserId,
     problem::{Code, Problem, RateState},
     service::view::Prompt,
+    telemetry::Audit,
 };
 
 const TOKEN: &str = "test-token-0123456789";
@@ -74,7 +75,7 @@ fn door(server: config::Server) -> BoxEndpoint<'static> {
     let config = Config { server, ..Config::default() };
     let routes = Route::new().nest("/", OpenApiService::new(Faults, "test", "1"));
     let routes = routes.data(Arc::new(authenticator));
-    http::furnished(routes, Routes::of::<Faults>(), Arc::new(config), Metrics::default())
+    http::furnished(routes, Routes::of::<Faults>(), Arc::new(config), Metrics::default(), Watch::users(Audit::off()))
 }
 
 fn get(path: &str) -> Request {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use poem::{Request, Result};
 use poem_openapi::{SecurityScheme, auth};
 
+use super::audit::trail;
 use super::refusal::{Refusal, forbidden, given, unauthenticated};
 use crate::identity::{Actor, Administrator, Authenticator, Caller, MissingScope, Proven};
 
@@ -24,20 +25,23 @@ pub(super) struct MayAct(pub(super) Actor);
 pub(super) struct MayAdminister(pub(super) Administrator);
 
 async fn may_read(request: &Request, bearer: auth::Bearer) -> Result<Caller> {
-    allowed(prove(request, &bearer).await?.reader())
+    allowed(prove(request, &bearer).await?.reader()).map(|caller| caller.on(trail(request)))
 }
 
 async fn may_act(request: &Request, bearer: auth::Bearer) -> Result<Actor> {
-    allowed(prove(request, &bearer).await?.actor())
+    allowed(prove(request, &bearer).await?.actor()).map(|actor| actor.on(trail(request)))
 }
 
 async fn may_administer(request: &Request, bearer: auth::Bearer) -> Result<Administrator> {
-    allowed(prove(request, &bearer).await?.administrator())
+    allowed(prove(request, &bearer).await?.administrator()).map(|administrator| administrator.on(trail(request)))
 }
 
 async fn prove(request: &Request, bearer: &auth::Bearer) -> Result<Proven> {
     let proven = given::<Arc<Authenticator>>(request)?.verify(&bearer.token).await;
-    Ok(proven.ok_or_else(|| Refusal(unauthenticated()))?)
+    let proven = proven.ok_or_else(|| Refusal(unauthenticated()))?;
+    // Also who may not do what they ask for is written down.
+    trail(request).caller(&proven.user, &proven.credential);
+    Ok(proven)
 }
 
 fn allowed<T>(caller: Result<T, MissingScope>) -> Result<T> {

@@ -51,6 +51,11 @@ impl Trail {
         });
     }
 
+    /// The session it is about, by what the client says: it may not be there, or not be the caller's.
+    pub fn asked_for(&self, id: &SessionId) {
+        self.note(|facts| facts.session = Some(id.clone()));
+    }
+
     /// The turn it is about.
     pub fn turn(&self, id: &TurnId) {
         self.note(|facts| facts.turn = Some(id.clone()));
