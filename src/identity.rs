@@ -7,6 +7,7 @@ mod caller;
 pub mod keys;
 mod scope;
 mod standing;
+pub mod tickets;
 mod token;
 mod whose;
 
@@ -15,4 +16,5 @@ pub use caller::{Actor, Administrator, Caller, MissingScope, Proven};
 pub use keys::{Key, KeyStore, KeyStoreError};
 pub use scope::{Scope, Scopes};
 pub use standing::Standing;
+pub use tickets::{Tickets, TooManyTickets};
 pub use whose::{OutOfReach, Reach, Whose};

@@ -16,6 +16,7 @@ mod readiness;
 mod recover;
 mod settle;
 mod terms;
+pub mod tickets;
 mod turns;
 pub mod view;
 pub mod workspaces;
@@ -38,7 +39,7 @@ pub use recover::Left;
 use crate::{
     config,
     gateway::ModelKey,
-    identity::Caller,
+    identity::{Caller, Tickets},
     ids::{SessionId, UserId},
     limits::Limits,
     pool::Pools,
@@ -96,6 +97,7 @@ pub struct Service {
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     desk: files::Desk,
+    tickets: Tickets,
     stopping: AtomicBool,
 }
 
@@ -131,6 +133,7 @@ impl Service {
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
+            tickets: Tickets::default(),
             stopping: AtomicBool::new(false),
         }
     }

@@ -15,6 +15,7 @@ mod media;
 mod permissions;
 mod sessions;
 mod stream;
+mod tickets;
 mod token;
 mod turns;
 mod upload;
@@ -60,6 +61,7 @@ type Api = (
     sessions::Sessions,
     turns::Turns,
     events::Events,
+    tickets::Tickets,
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
@@ -72,6 +74,7 @@ fn api() -> OpenApiService<Api, ()> {
         sessions::Sessions,
         turns::Turns,
         events::Events,
+        tickets::Tickets,
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,

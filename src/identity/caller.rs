@@ -38,6 +38,7 @@ pub struct Caller {
     pub credential: String,
     /// How long what they were given may go on.
     pub standing: Standing,
+    scopes: Scopes,
     reach: Reach,
     trail: Trail,
 }
@@ -65,8 +66,8 @@ impl Proven {
             return Err(MissingScope(Scope::Read));
         }
         let reach = if self.scopes.allow(Scope::Admin) { Reach::all() } else { Reach::own(self.user.clone()) };
-        let Self { user, tier, credential, standing, .. } = self;
-        Ok(Caller { user, tier, credential, standing, reach, trail: Trail::default() })
+        let Self { user, tier, credential, scopes, standing } = self;
+        Ok(Caller { user, tier, credential, standing, scopes, reach, trail: Trail::default() })
     }
 
     /// The caller, if they may do.
@@ -103,6 +104,12 @@ impl Caller {
     #[must_use]
     pub fn whose(&self) -> Whose {
         Whose::recorded(self.user.clone())
+    }
+
+    /// What they proved, for somebody who is to be as good as they are.
+    pub(super) fn proven(&self) -> Proven {
+        let Self { user, tier, credential, standing, scopes, .. } = self.clone();
+        Proven { user, tier, credential, scopes, standing }
     }
 
     /// As far as their own things go.

@@ -39,11 +39,15 @@ async fn may_administer(request: &Request, bearer: auth::Bearer) -> Result<Admin
 async fn prove(request: &Request, bearer: &auth::Bearer) -> Result<Proven> {
     let proven = given::<Arc<Authenticator>>(request)?.verify(&bearer.token).await;
     let proven = proven.ok_or_else(|| Refusal(unauthenticated()))?;
-    // Also who may not do what they ask for is written down.
-    trail(request).caller(&proven.user, &proven.credential);
-    Ok(proven)
+    Ok(known(request, proven))
 }
 
-fn allowed<T>(caller: Result<T, MissingScope>) -> Result<T> {
+/// Somebody proved who they are. Also who may not do what they ask for is written down.
+pub(super) fn known(request: &Request, proven: Proven) -> Proven {
+    trail(request).caller(&proven.user, &proven.credential);
+    proven
+}
+
+pub(super) fn allowed<T>(caller: Result<T, MissingScope>) -> Result<T> {
     Ok(caller.map_err(|missing| Refusal(forbidden(missing)))?)
 }
