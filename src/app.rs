@@ -114,10 +114,10 @@ impl App {
     /// A sentence with its remedy.
     pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
         config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
-        let authenticator = authenticator(&config, extras.dev_token)?;
+        let authenticator = Arc::new(authenticator(&config, extras.dev_token)?);
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
-        let limits = Arc::new(Limits::new(&config.limits).map_err(|error| StartError::Setting(error.to_string()))?);
+        let limits = Arc::new(Limits::new(&config).map_err(|error| StartError::Setting(error.to_string()))?);
 
         if config.runtime.kind == RuntimeChoice::Process {
             warn!("RUNTIME `process`: SANDBOXES ARE PLAIN PROCESSES WITHOUT ANY ISOLATION; for development only");
@@ -151,6 +151,7 @@ impl App {
         let service = Arc::new(Service::new(service::Parts {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
+            identity: Arc::clone(&authenticator),
             limits: Arc::clone(&limits),
             store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
@@ -170,7 +171,6 @@ impl App {
             Addresses { server: taken(&users, config.server.address), admin: taken(&operators, config.admin.address) };
         let listeners = Mutex::new(Some((users, operators)));
         let config = Arc::new(config);
-        let authenticator = Arc::new(authenticator);
         let reload = Arc::new(Reload {
             source: tokio::sync::Mutex::new(extras.settings),
             config: Arc::clone(&config),
@@ -248,6 +248,7 @@ impl App {
         serving.spawn(doors::serve(users, user_door, settings.clone(), doors_stop.clone()));
         let few = Server { connections: settings.connections.min(descriptors::OPERATORS), ..settings.clone() };
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
+        serving.spawn(Arc::clone(&self.authenticator).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
@@ -314,7 +315,7 @@ fn authenticator(config: &Config, dev_token: Option<(UserId, SecretString)>) -> 
     }
     if authenticator.is_empty() && !config.server.address.ip().is_loopback() {
         return Err(StartError::Setting(format!(
-            "server.address {}: without any token only a loopback address is served; make one with `greenroom keys create`",
+            "server.address {}: without any token or issuer only a loopback address is served; make a token with `greenroom keys create`",
             config.server.address
         )));
     }

@@ -4,8 +4,10 @@
 //! `DOCKER_HOST`, `POOL_SIZE`, `GEMINI_IMAGE`), command-line flags. Unknown keys are errors; all faults are told at once.
 
 mod audit;
+mod auth;
 mod check;
 mod decode;
+mod egress;
 mod engine;
 mod fault;
 mod listeners;
@@ -18,12 +20,15 @@ pub mod template;
 mod tiers;
 mod tree;
 mod users;
+mod web;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use audit::Audit;
+pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
+pub use egress::{Egress, HostError, HostName, HostPattern, TemplateEgress};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
 pub use listeners::{Admin, Server};
@@ -32,7 +37,8 @@ pub use permissions::{PermissionPolicy, ToolKind, Verdict};
 pub use reload::{Changes, Reloader};
 pub use template::{ModelApi, Protocol, Template};
 pub use tiers::{Budget, Tier};
-pub use users::{Auth, Limits, Model, Session, Token};
+pub use users::{Limits, Model, Session};
+pub use web::{WebHost, WebNameError, WebOrigin, usual_port};
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -64,6 +70,8 @@ pub struct Config {
     pub model: Model,
     /// Who did what.
     pub audit: Audit,
+    /// What agents' tools may reach beside the model, as far as it is the same for all templates.
+    pub egress: Egress,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
     /// What can be leased. Empty: one template `gemini`.

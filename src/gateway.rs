@@ -1,14 +1,15 @@
 //! The host side of all traffic out of a sandbox.
 //!
-//! Each slot has one unix socket, and the socket *is* the identity: whoever speaks on it is the agent of that slot, so the lease
-//! bound to the slot says whose key is used. Without a lease every request is refused. Only the model endpoint's host and paths
-//! can be reached; the key is put in on this side and never enters the sandbox. Bodies are streamed both ways; token counts
+//! Each slot has two unix sockets, and a socket *is* the identity: whoever speaks on it is the agent of that slot, so the lease
+//! bound to the slot says whose key is used. Without a lease every request is refused. On one socket only the model endpoint's host and paths
+//! can be reached; the key is put in on this side and never enters the sandbox. On the other one is a proxy for the agent's tools ([`egress`]), which lets
+//! nothing through unless template and session say so. Bodies are streamed both ways; token counts
 //! are read from the answers as they pass. Only a model's errors are gathered first: some repeat the key, and it is taken out.
 //!
 //! | file | noun |
 //! |---|---|
 //! | `endpoint` | what may be reached |
-//! | `slot` | one socket, its binding, its connections |
+//! | `slot`, `socket` | a slot's sockets, its binding, its connections |
 //! | `proxy` | one request, start to answer |
 //! | `headers`, `body` | what crosses, and at what pace |
 //! | `redaction` | the key out of what a model says about it |
@@ -16,6 +17,7 @@
 //! | `tally` | what became of a request, counted |
 //! | `refusal` | the answers that are ours |
 //! | `upstream` | connections to the model |
+//! | `egress` | all else that tools may reach |
 
 mod body;
 mod budget;
@@ -28,6 +30,7 @@ mod proxy;
 mod redaction;
 mod refusal;
 mod slot;
+mod socket;
 mod tally;
 mod upstream;
 
@@ -37,12 +40,14 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use crate::{
+    config,
     ids::{SessionId, UserId},
     telemetry::{Metrics, SessionAudit},
 };
 
 pub use budget::Account;
-pub use egress::Egress;
+pub(crate) use egress::CONNECTIONS as EGRESS_CONNECTIONS_PER_SLOT;
+pub use egress::{Egress, Traffic};
 pub use endpoint::{Endpoint, EndpointError};
 pub(crate) use slot::CONNECTIONS as CONNECTIONS_PER_SLOT;
 pub use slot::SlotGateway;
@@ -132,6 +137,7 @@ impl Default for Deadlines {
 #[derive(Debug, Clone)]
 pub struct Gateway {
     upstream: upstream::Upstream,
+    names: Arc<egress::Names>,
     deadlines: Deadlines,
     metrics: Metrics,
 }
@@ -144,10 +150,17 @@ impl Gateway {
     /// [`GatewayError::Tls`].
     pub fn new(metrics: Metrics) -> Result<Self, GatewayError> {
         let upstream = upstream::connect().map_err(|source| GatewayError::Tls { source })?;
-        Ok(Self { upstream, deadlines: Deadlines::default(), metrics })
+        let names = Arc::new(egress::Names::new(&config::Egress::default()));
+        Ok(Self { upstream, names, deadlines: Deadlines::default(), metrics })
     }
 
-    /// Listens on a slot's socket, which everyone may write to: its folder has to be private. Every request is refused until
+    /// With the names of the settings.
+    #[must_use]
+    pub fn with_names(self, settings: &config::Egress) -> Self {
+        Self { names: Arc::new(egress::Names::new(settings)), ..self }
+    }
+
+    /// Listens on a slot's socket and on `egress.sock` beside it, which everyone may write to: their folder has to be private. Every request is refused until
     /// the slot is bound. Must be called within a tokio runtime.
     ///
     /// # Errors

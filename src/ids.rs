@@ -191,6 +191,10 @@ checked_name!(
     TierName
 );
 checked_name!(
+    /// What an identity provider is called in the configuration.
+    IssuerName
+);
+checked_name!(
     /// A user's name for one of their keys for a model API.
     CredentialName
 );

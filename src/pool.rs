@@ -109,6 +109,8 @@ pub struct Pool {
     control: Mutex<Control>,
     /// Likewise.
     demand: Mutex<Demand>,
+    /// What its agents' tools may reach, for those who follow it.
+    egress: tokio::sync::watch::Sender<Arc<config::TemplateEgress>>,
     /// Where the demand's time begins.
     begun: Instant,
 }
@@ -128,6 +130,7 @@ impl Pool {
             .expect("neither hooks nor timeouts need anything that could be missing");
         let pool = Self {
             name: recipe.name.clone(),
+            egress: tokio::sync::watch::Sender::new(Arc::new(recipe.template.egress.clone())),
             inner,
             stock: Stock::new(Arc::clone(census), recipe.name.clone(), metrics.clone()),
             census: Arc::clone(census),
@@ -151,6 +154,12 @@ impl Pool {
     #[must_use]
     pub fn recipe(&self) -> Recipe {
         self.control().recipe.clone()
+    }
+
+    /// What its agents' tools may reach beside the model, now and whenever the settings are read again. It stays as it was when the template goes.
+    #[must_use]
+    pub fn egress(&self) -> tokio::sync::watch::Receiver<Arc<config::TemplateEgress>> {
+        self.egress.subscribe()
     }
 
     /// Leases a sandbox that is there, without waiting and without passing those who wait.

@@ -69,6 +69,8 @@ codes! {
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", 413, "The request is too large";
     /// The body isn't of a media type this call takes.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type";
+    /// The request names a host that this server isn't.
+    MisdirectedRequest = "MISDIRECTED_REQUEST", 421, "The request is for another host";
     /// The same idempotency key came with another body.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", 422, "The idempotency key was used for another request";
     /// The caller is too fast.

@@ -4,9 +4,11 @@
 //! [`Problem`]. What belongs to somebody else can't be loaded: everything is found through its owner. No call holds a lock across an await, but
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
+pub mod admission;
 mod change;
 pub mod files;
 pub mod idempotency;
+mod keys;
 mod list;
 mod open;
 mod operate;
@@ -39,9 +41,9 @@ pub use recover::Left;
 use crate::{
     config,
     gateway::ModelKey,
-    identity::{Caller, Tickets},
+    identity::{Authenticator, Caller, Tickets},
     ids::{SessionId, UserId},
-    limits::Limits,
+    limits::{Allowance, Limits},
     pool::Pools,
     problem::{Code, Problem},
     runtime::Runtime,
@@ -62,6 +64,8 @@ pub struct Parts {
     pub pools: Arc<Pools>,
     /// Users' folders.
     pub workspaces: Arc<Workspaces>,
+    /// Who may come in, for the keys.
+    pub identity: Arc<Authenticator>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
     /// What outlives the server.
@@ -84,6 +88,7 @@ pub struct Parts {
 pub struct Service {
     pools: Arc<Pools>,
     workspaces: Arc<Workspaces>,
+    identity: Arc<Authenticator>,
     limits: Arc<Limits>,
     runtime: Arc<dyn Runtime>,
     store: AnyStore,
@@ -111,7 +116,19 @@ impl Service {
     /// Takes its parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { pools, workspaces, limits, store, runtime, session, model_key, state_dir, metrics, audit } = parts;
+        let Parts {
+            pools,
+            workspaces,
+            identity,
+            limits,
+            store,
+            runtime,
+            session,
+            model_key,
+            state_dir,
+            metrics,
+            audit,
+        } = parts;
         let around = Surroundings {
             registry: Registry::new(session.keep_ended, Arc::clone(&store)),
             metrics: metrics.clone(),
@@ -122,6 +139,7 @@ impl Service {
         Self {
             pools,
             workspaces,
+            identity,
             limits,
             runtime,
             store,
@@ -190,6 +208,11 @@ impl Service {
     /// present is shown all the same: nobody can do anything with a session they can't even look at.
     async fn look_settled(&self, session: &SessionHandle) {
         let _shown_all_the_same = session.log.settled(LOOK_PATIENCE).await;
+    }
+
+    /// What the caller may.
+    fn allowance(&self, caller: &Caller) -> &Allowance {
+        self.limits.of(caller.tier.as_ref())
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {

@@ -1,7 +1,7 @@
 //! PID 1 of every sandbox, and the words it shares with the server.
 //!
 //! A small static program that starts the agent, carries its stdio to the server over a link that may break and come back,
-//! relays the sandbox's loopback to the gateway, collects dead children, and ends with the agent or when no server has been there for too long. It logs
+//! relays two ports of the sandbox's loopback to the gateway, collects dead children, and ends with the agent or when no server has been there for too long. It logs
 //! nothing: what is worth telling goes over the link. It knows no engine, no protocol of agents and no user.
 //!
 //! | file | what it does |
@@ -9,7 +9,7 @@
 //! | [`frames`], [`connection`], [`ring`] | the link's messages, its socket, what is unacknowledged; shared with [`crate::sandbox::link`] |
 //! | [`args`], [`run`] | command line; the one loop |
 //! | [`spawn`], [`input`], [`output`], [`reap`] | the agent, its stdin, its outputs, its end |
-//! | [`dial`], [`relay`] | the link's near end; the way to the gateway |
+//! | [`dial`], [`relay`] | the link's near end; the ways to the gateway |
 //! | [`orphan`], [`aftermath`] | when the agent has to go; from its end to ours |
 //! | [`probe`] | what the sandbox looks like from inside |
 

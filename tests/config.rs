@@ -106,6 +106,27 @@ fn the_example_file_and_the_operations_page_mention_every_setting() {
 }
 
 #[test]
+fn the_providers_of_the_example_file_are_good_settings() {
+    let text = example(false);
+    let (_, text) = text.split_once("\n[auth]\n").expect("a section");
+    let (text, _) = text.split_once("\n[").expect("another section");
+    // One address is enough.
+    let sample =
+        text.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| !line.starts_with("jwks_file"));
+    let sample = sample.collect::<Vec<_>>().join("\n");
+    // What follows the second one belongs to it, but for what it has already.
+    let sample = sample.replacen("algorithms = [\"RS256\"]\n", "", 1);
+    let config = Given::nothing().file(&sample).config();
+    let [keycloak, auth0] = &config.auth.issuers[..] else { panic!("two issuers: {:?}", config.auth.issuers) };
+    assert_eq!((keycloak.name.as_str(), keycloak.audience.as_slice()), ("keycloak", &["greenroom".to_owned()][..]));
+    assert_eq!(keycloak.scopes["greenroom-admin"], greenroom::identity::Scope::Admin);
+    // The last one says all there is, the first hardly anything: what is written there is what is meant without it.
+    assert_eq!((&auth0.algorithms, auth0.leeway), (&keycloak.algorithms, keycloak.leeway));
+    assert_eq!((auth0.jwks_refresh, auth0.jwks_keep), (keycloak.jwks_refresh, keycloak.jwks_keep));
+    assert_eq!(auth0.user_claim, keycloak.user_claim);
+}
+
+#[test]
 fn later_sources_win_over_earlier_ones() {
     let file = "[pool]\nsize = 1\ncap = 50\n[templates.gemini]\nimage = 'file'";
     let given = || Given::nothing().file(file);
@@ -197,7 +218,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
         "pool.sweep (greenroom.toml line 8): must be longer than nothing",
         "runtime.kind (GREENROOM__RUNTIME__KIND): must be one of: docker, process",
         "server (GREENROOM__SERVER): is a section, not a text; it has settings at greenroom.toml line 1",
-        "server.adress (greenroom.toml line 2): is no setting; known here: address, head_bytes, body_bytes, head_timeout, \
+        "server.adress (greenroom.toml line 2): is no setting; known here: address, hosts, origins, head_bytes, body_bytes, head_timeout, \
          body_timeout, connections, connections_per_address, keep_alive, write_stall, drain",
         "server.connections (greenroom.toml line 3): must be at least 1",
         "session.turn_timeout (GREENROOM__SESSION__TURN_TIMEOUT): must be a duration",
@@ -249,6 +270,9 @@ fn what_could_not_work_later_is_refused_now() {
             "auth.tokens[1].token",
         ),
         ("[auth]\ntokens = [{user = 'a'}]", "auth.tokens[0]"),
+        ("[auth]\ntokens = [{user = 'a', token = '0123456789abcdef', scopes = []}]", "auth.tokens[0].scopes"),
+        ("[auth]\ntokens = [{user = 'a', token = '0123456789abcdef', scopes = ['all']}]", "auth.tokens[0].scopes[0]"),
+        ("[auth]\ntokens = [{user = 'a', token = '0123456789abcdef', tier = 'gold'}]", "auth.tokens[0].tier"),
         ("[runtime]\nkind = 'process'\n[server]\naddress = '0.0.0.0:1'", "server.address"),
         ("[admin]\naddress = '127.0.0.1:8080'", "admin.address"),
         ("[runtime]\nuid = 0", "runtime.uid"),
@@ -272,6 +296,19 @@ fn what_could_not_work_later_is_refused_now() {
         ("[templates.a.model]\nkey_header = 'a b'", "templates.a.model.key_header"),
         ("[templates.a.model]\npaths = ['/*/*']", "templates.a.model.paths"),
         ("[server]\nbody_bytes = 0", "server.body_bytes"),
+        ("[server]\nhosts = ['*']", "server.hosts[0]"),
+        ("[server]\nhosts = ['chat.example', 'https://chat.example']", "server.hosts[1]"),
+        ("[server]\norigins = ['*']", "server.origins[0]"),
+        ("[server]\norigins = ['https://chat.example/']", "server.origins[0]"),
+        ("[limits]\nreads_burst = 0", "limits.reads_burst"),
+        ("[limits]\nworkspace_bytes = 0\n[tiers.gold.limits]\nsessions = 9", "limits.workspace_bytes"),
+        ("[limits]\nnonsense = 1\n[tiers.gold.limits]\nsessions = 9", "limits.nonsense"),
+        ("[limits]\nsessions = 'x'\n[tiers.gold.limits]\nstreams = 9", "limits.sessions"),
+        ("[tiers.gold.limits]\nsessions = 0", "tiers.gold.limits.sessions"),
+        ("[tiers.gold.limits]\nsesions = 1", "tiers.gold.limits.sesions"),
+        ("[tiers.gold]\nlimit = 1", "tiers.gold.limit"),
+        ("[tiers]\ngold = 1", "tiers.gold"),
+        ("[tiers.'Gold Users'.limits]\nsessions = 1", "tiers.\"Gold Users\""),
         ("[session]\nturn_timeout = '0s'", "session.turn_timeout"),
         ("[telemetry]\nlog = 'a=b=c'", "telemetry.log"),
     ];
@@ -281,6 +318,79 @@ fn what_could_not_work_later_is_refused_now() {
     }
     let faults = Given::nothing().variable("GREENROOM__STATE__DIR", &long).faults();
     assert!(faults[0].starts_with("state.dir (GREENROOM__STATE__DIR): must have at most 51 bytes"), "{faults:?}");
+}
+
+#[test]
+fn a_tier_has_what_it_does_not_say_from_the_usual_limits_and_budget() {
+    let file = "[limits]\nsessions = 3\nstreams = 5\n[budget]\ninput_tokens_per_day = 7\n\
+                [tiers.gold.limits]\nsessions = 9\n[tiers.thrifty.budget]\noutput_tokens_per_day = 1";
+    let config = Given::nothing()
+        .file(file)
+        .variable("GREENROOM__LIMITS__READS_BURST", "11")
+        .variable("GREENROOM__TIERS__GOLD__LIMITS__READS_BURST", "12")
+        .config();
+    let (gold, thrifty) = (&config.tiers["gold"], &config.tiers["thrifty"]);
+    assert_eq!((gold.limits.sessions, gold.limits.streams, gold.limits.reads_burst), (9, 5, 12));
+    assert_eq!((thrifty.limits.sessions, thrifty.limits.streams, thrifty.limits.reads_burst), (3, 5, 11));
+    assert_eq!(gold.limits.waiting, config.limits.waiting, "and what nobody says, from the defaults");
+    assert_eq!((gold.budget.input_tokens_per_day, gold.budget.output_tokens_per_day), (Some(7), None));
+    assert_eq!((thrifty.budget.input_tokens_per_day, thrifty.budget.output_tokens_per_day), (Some(7), Some(1)));
+}
+
+#[test]
+fn a_tier_said_in_any_order_may_have_what_is_usual_again() {
+    let config = Given::nothing().file("[tiers.plain.limits]\nsessions = 8\n[limits]\nsessions = 2").config();
+    assert_eq!(
+        (config.limits.sessions, config.tiers["plain"].limits.sessions),
+        (2, 8),
+        "8 is the default, and written"
+    );
+}
+
+#[test]
+fn an_issuer_whose_tokens_could_not_be_trusted_is_refused() {
+    let good = "name = 'a'\nissuer = 'https://a.example'\naudience = 'x'";
+    let cases = [
+        ("algorithms = ['HS256']", "algorithms[0]"),
+        ("algorithms = ['none']", "algorithms[0]"),
+        ("algorithms = ['RS256', 'ES512']", "algorithms[1]"),
+        ("algorithms = []", "algorithms"),
+        ("audience = []", "audience"),
+        ("audience = ['x', '']", "audience"),
+        ("issuer = 'http://a.example'", "issuer"),
+        ("issuer = 'https://a.example/?x'", "issuer"),
+        ("issuer = 'https://a.example/#x'", "issuer"),
+        ("issuer = 'https://user@a.example'", "issuer"),
+        ("issuer = ''\njwks_url = 'https://a.example'", "issuer"),
+        ("jwks_url = 'http://a.example/keys'", "jwks_url"),
+        ("jwks_url = 'http://127.0.0.1.a.example/keys'", "jwks_url"),
+        ("jwks_url = 'file:///etc/keys'", "jwks_url"),
+        ("jwks_url = 'https://a.example/keys'\njwks_file = 'keys'", "jwks_file"),
+        ("leeway = '61s'", "leeway"),
+        ("jwks_refresh = '9s'", "jwks_refresh"),
+        ("jwks_keep = '5s'", "jwks_keep"),
+        ("user_claim = ''", "user_claim"),
+        ("user_prefix = 'a b'", "user_prefix"),
+        ("scopes = {x = 'everything'}", "scopes.x"),
+        ("secret = 'x'", "secret"),
+    ];
+    for (line, key) in cases {
+        let changed = line.split(' ').next().expect("a key");
+        let kept = good.lines().filter(|line| !line.starts_with(&format!("{changed} "))).collect::<Vec<_>>().join("\n");
+        let faults = Given::nothing().file(&format!("[[auth.issuers]]\n{kept}\n{line}\n")).faults();
+        assert!(faults.len() == 1 && faults[0].starts_with(&format!("auth.issuers[0].{key} (")), "{line}\n{faults:?}");
+    }
+    let faults = Given::nothing().file(&format!("[[auth.issuers]]\n{}", good.replace("'a'", "'A b'"))).faults();
+    assert!(faults.len() == 1 && faults[0].starts_with("auth.issuers[0] ("), "{faults:?}");
+    let twice = format!("[[auth.issuers]]\n{good}\n[[auth.issuers]]\n{good}\n");
+    let faults = Given::nothing().file(&twice).faults();
+    assert!(faults.len() == 2 && faults.iter().all(|fault| fault.contains("auth.issuers[0] again")), "{faults:?}");
+    for good in ["issuer = 'any-name'\njwks_url = 'https://a.example/keys?x'", "jwks_url = 'http://[::1]:1/keys'"] {
+        let issuer = if good.starts_with("issuer") { "" } else { "issuer = 'https://a.example'\n" };
+        Given::nothing()
+            .file(&format!("[[auth.issuers]]\nname = 'a'\naudience = ['x', 'y']\n{issuer}{good}\n"))
+            .config();
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &str)] = &[
     (
         "service",
         "session identity limits pool workspace log store agent runtime::Runtime \
-         gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
+         gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::Traffic gateway::USAGE_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
     ("session", "pool log agent workspace gateway sandbox store identity::Reach identity::Whose"),
     ("pool", "sandbox runtime agent gateway"),
@@ -46,7 +46,7 @@ const ROOMS: &[(&str, &str)] = &[
 /// The ground itself, and the supervisor, which is built without it.
 const BELOW: &[(&str, &str)] = &[
     ("telemetry", "config ids problem"),
-    ("config", "ids sandbox::spec"),
+    ("config", "ids fetch::is_private identity::Scope sandbox::spec"),
     ("ids", ""),
     ("problem", ""),
     ("supervisor", ""),

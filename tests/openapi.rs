@@ -138,6 +138,7 @@ fn pages_are_promised_no_longer_than_they_are_given() {
     let pages = [
         ("/v1/sessions", service::PAGE_MAX),
         ("/v1/workspaces", service::PAGE_MAX),
+        ("/v1/keys", service::PAGE_MAX),
         ("/v1/sessions/{id}/events", log::READ_MAX),
         ("/v1/sessions/{id}/files/{path}", service::files::FOLDER_PAGE_MAX),
     ];
@@ -162,7 +163,7 @@ fn every_failure_is_a_problem() {
     for (place, operation) in documents.iter().flat_map(operations) {
         let responses = fields(&operation["responses"]);
         if place.contains(" /v1/") {
-            assert!(responses.contains_key("400") && responses.contains_key("401"), "{place}");
+            assert!(["400", "401", "403"].iter().all(|status| responses.contains_key(*status)), "{place}");
         }
         if place.contains('{') {
             assert!(responses.contains_key("404"), "{place}");

@@ -6,13 +6,14 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::gateway::CONNECTIONS_PER_SLOT;
+use crate::gateway::{CONNECTIONS_PER_SLOT, EGRESS_CONNECTIONS_PER_SLOT};
 
 /// Connections to the operators' door at the same time.
 pub(super) const OPERATORS: usize = 64;
 
-/// What a sandbox may take: each of its model calls has two ends; two sockets that listen, its link, and some change.
-const PER_SANDBOX: usize = 2 * CONNECTIONS_PER_SLOT + 8;
+/// What a sandbox may take: each of its model calls and each of its tools' connections has two ends; three sockets that listen, its link, and some
+/// change.
+const PER_SANDBOX: usize = 2 * (CONNECTIONS_PER_SLOT + EGRESS_CONNECTIONS_PER_SLOT) + 8;
 
 /// For everything that doesn't grow with sandboxes: operators, 64 idle connections to models, engine calls, files, the log.
 const RESERVE: usize = 192 + OPERATORS;
@@ -65,9 +66,9 @@ mod tests {
         for (limit, sandboxes, asked, given) in [
             (None, 16, 16_384, 16_384),
             (Some(1_048_576), 16, 16_384, 16_384),
-            (Some(1024), 4, 16_384, 1024 - 256 - 4 * 40),
-            (Some(1024), 16, 16_384, 128),
-            (Some(1024), 16, 100, 100),
+            (Some(1024), 4, 16_384, 1024 - 256 - 4 * 104),
+            (Some(2048), 16, 16_384, 128),
+            (Some(2048), 16, 100, 100),
             (Some(1024), 1000, 16_384, 64),
             (Some(0), usize::MAX, 10, 10),
         ] {

@@ -69,7 +69,7 @@ impl Engine {
         let recipes = compile(config, metrics)?;
         let starter = Arc::new(Starter::new(StarterParts {
             runtime: Arc::clone(&runtime),
-            gateway: Gateway::new(metrics.clone()).map_err(StartError::Gateway)?,
+            gateway: Gateway::new(metrics.clone()).map_err(StartError::Gateway)?.with_names(&config.egress),
             slots: slots.clone(),
             epoch: Epoch::random(),
             supervisor,

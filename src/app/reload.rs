@@ -103,7 +103,7 @@ impl Reload {
         (changes.added, changes.changed, changes.removed) = (names(added), names(changed), names(removed));
         reloader.adopt(reread);
         info!(
-            added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, permissions = ?changes.permissions, removed = ?changes.removed,
+            added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, permissions = ?changes.permissions, egress = ?changes.egress, removed = ?changes.removed,
             pool = ?changes.pool, "settings reloaded"
         );
         if !changes.restart_needed.is_empty() {

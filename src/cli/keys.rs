@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::{
     config,
-    identity::{Key, KeyStore},
+    identity::{Key, KeyStore, NewKey},
     ids::UserId,
 };
 
@@ -49,7 +49,7 @@ pub fn run(arguments: KeysArgs, state: &config::State) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match arguments.command {
         KeysCommand::Create { user, name } => {
-            let (key, token) = store.create(user, name)?;
+            let (key, token) = store.create(NewKey { name, ..NewKey::of(user) })?;
             // The token alone on stdout, so that a script can take it.
             writeln!(out, "{}", token.expose_secret())?;
             writeln!(io::stderr(), "{} for {}; the token is not shown again", key.id, key.user)?;

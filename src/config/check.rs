@@ -2,22 +2,19 @@
 //!
 //! Texts name numbers and other settings, but no texts of the operator's.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod auth;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use secrecy::ExposeSecret;
 
-use super::{Config, ModelApi, RuntimeChoice, Template};
-use crate::ids::{TemplateName, names_an_instance};
+use super::{Config, HostName, Limits, ModelApi, RuntimeChoice, Template};
+use crate::ids::{TemplateName, TierName, names_an_instance};
 
 /// A unix socket's path may have this many bytes, its closing zero not counted (`sun_path` has 108).
 const SOCKET_PATH_MAX: usize = 107;
 /// The longest path below the state folder that is a socket: a slot id has 32 characters.
 const SOCKET_PATH: &str = "/slots/00000000000000000000000000000000/run/gateway.sock";
-/// The shortest token, in characters.
-const TOKEN_MIN: usize = 16;
 /// The largest `pool.memory_share`: more than that is a slip of the pen.
 const MEMORY_SHARE_MAX: f64 = 16.0;
 /// The smallest ring, in bytes: an agent's unfinished line may hold half of it, and its end must have room in the rest.
@@ -61,9 +58,12 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     engine(config, &mut rules);
     pools(config, &mut rules);
     sessions(config, &mut rules);
-    tokens(config, &mut rules);
+    limits("limits", &config.limits, &mut rules);
+    tiers(config, &mut rules);
+    auth::rules(config, &mut rules);
     model(config, &mut rules);
     audit(config, &mut rules);
+    egress(config, &mut rules);
     for (name, template) in &config.templates {
         recipe(name, template, &mut rules);
     }
@@ -155,7 +155,7 @@ fn pools(config: &Config, rules: &mut Rules) {
 }
 
 fn sessions(config: &Config, rules: &mut Rules) {
-    let (session, limits) = (&config.session, &config.limits);
+    let session = &config.session;
     rules.lasting(&[
         ("session.idle_timeout", session.idle_timeout),
         ("session.max_age", session.max_age),
@@ -164,31 +164,38 @@ fn sessions(config: &Config, rules: &mut Rules) {
         ("session.cancel_grace", session.cancel_grace),
         ("session.permission_timeout", session.permission_timeout),
     ]);
-    rules.positive(&[
-        ("session.log_bytes", session.log_bytes),
-        ("limits.sessions", limits.sessions),
-        ("limits.streams", limits.streams),
-        ("limits.archive_entries", limits.archive_entries),
-    ]);
-    rules.positive(&[("limits.file_bytes", limits.file_bytes), ("limits.archive_bytes", limits.archive_bytes)]);
-    rules.positive(&[
-        ("limits.opens_per_minute", limits.opens_per_minute),
-        ("limits.opens_burst", limits.opens_burst),
-        ("limits.prompts_per_minute", limits.prompts_per_minute),
-        ("limits.prompts_burst", limits.prompts_burst),
-    ]);
+    rules.positive(&[("session.log_bytes", session.log_bytes)]);
 }
 
-fn tokens(config: &Config, rules: &mut Rules) {
-    let mut seen = BTreeMap::new();
-    for (index, token) in config.auth.tokens.iter().enumerate() {
-        let (key, secret) = (format!("auth.tokens[{index}].token"), token.token.expose_secret());
-        rules.must(&key, secret.len() >= TOKEN_MIN, format!("must have at least {TOKEN_MIN} characters"));
-        rules.must(&key, secret.bytes().all(|byte| byte.is_ascii_graphic()), "must be visible ASCII without blanks");
-        match seen.get(secret) {
-            Some(first) => rules.must(&key, false, format!("must not be the token of auth.tokens[{first}] again")),
-            None => drop(seen.insert(secret, index)),
-        }
+/// Of `[limits]` or of a tier's.
+fn limits(section: &str, limits: &Limits, rules: &mut Rules) {
+    let at = |name: &str| format!("{section}.{name}");
+    let counts =
+        [("sessions", limits.sessions), ("streams", limits.streams), ("archive_entries", limits.archive_entries)];
+    let bytes = [
+        ("file_bytes", limits.file_bytes),
+        ("archive_bytes", limits.archive_bytes),
+        ("workspace_bytes", limits.workspace_bytes),
+    ];
+    let paces = [
+        ("opens_per_minute", limits.opens_per_minute),
+        ("opens_burst", limits.opens_burst),
+        ("prompts_per_minute", limits.prompts_per_minute),
+        ("prompts_burst", limits.prompts_burst),
+        ("reads_per_minute", limits.reads_per_minute),
+        ("reads_burst", limits.reads_burst),
+    ];
+    counts.iter().for_each(|(name, count)| rules.positive(&[(&at(name), *count)]));
+    bytes.iter().for_each(|(name, size)| rules.positive(&[(&at(name), *size)]));
+    paces.iter().for_each(|(name, pace)| rules.positive(&[(&at(name), *pace)]));
+}
+
+fn tiers(config: &Config, rules: &mut Rules) {
+    for (name, tier) in &config.tiers {
+        let key = super::tree::join("tiers", name);
+        let named = TierName::parse(name).is_ok();
+        rules.must(&key, named, "must have a name that matches [a-z0-9][a-z0-9._-]{0,63}");
+        limits(&format!("{key}.limits"), &tier.limits, rules);
     }
 }
 
@@ -219,6 +226,17 @@ fn is_web_address(text: &str) -> bool {
     let host =
         uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
     scheme && host && uri.query().is_none()
+}
+
+fn egress(config: &Config, rules: &mut Rules) {
+    let mut seen = BTreeSet::new();
+    for name in config.egress.hosts.keys() {
+        let key = super::tree::join("egress.hosts", name);
+        match HostName::parse(name) {
+            Ok(name) => rules.must(&key, seen.insert(name), "must not be named twice"),
+            Err(_) => rules.must(&key, false, "must be the name of a host, without a port"),
+        }
+    }
 }
 
 fn recipe(name: &str, template: &Template, rules: &mut Rules) {

@@ -257,7 +257,8 @@ impl<'de> de::SeqAccess<'de> for Items<'_, 'de> {
     type Error = Trouble;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Trouble> {
-        self.rest.next().map(|node| seed.deserialize(self.reader.of(node))).transpose()
+        let item = |node| seed.deserialize(self.reader.of(node)).map_err(|trouble| trouble.at(node));
+        self.rest.next().map(item).transpose()
     }
 }
 

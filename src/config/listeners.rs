@@ -4,12 +4,18 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::{WebHost, WebOrigin};
+
 /// The listener for users.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     /// Address. Default 127.0.0.1:8080.
     pub address: SocketAddr,
+    /// Names the server may be asked by, beside `localhost` and IP addresses, each with or without a port. Default none; 421 for any other.
+    pub hosts: Vec<WebHost>,
+    /// Origins of web pages that may use the server, exact. Default none; 403 for any other.
+    pub origins: Vec<WebOrigin>,
     /// Largest request head, in bytes. Default 16384; 431 past it.
     pub head_bytes: usize,
     /// Largest request body, in bytes. Default 1 MiB; 413 past it.
@@ -39,6 +45,8 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: Vec::new(),
+            origins: Vec::new(),
             head_bytes: 16 * 1024,
             body_bytes: 1024 * 1024,
             head_timeout: Duration::from_secs(10),

@@ -11,7 +11,7 @@ use super::{
     Config, ConfigError, Template, check,
     decode::{Findings, decode},
     fault::Fault,
-    sources,
+    sources, tiers,
     tree::{Node, Value},
 };
 
@@ -51,6 +51,7 @@ pub struct Overrides {
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut faults = Vec::new();
     let mut tree = gather(sources, &mut faults);
+    tiers::inherit(&mut tree);
     let findings = RefCell::new(Findings::default());
     let config = decode::<Config>(&mut tree, &findings);
     let mut faults: BTreeSet<Fault> = faults.into_iter().chain(findings.into_inner().faults).collect();
@@ -66,8 +67,15 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
         config.templates.insert("gemini".to_owned(), Template::default());
     }
     for (key, text) in check::faults(&config) {
-        let origin = tree.origin_of(&key).unwrap_or("default");
-        if !faults.iter().any(|fault| fault.key == key) {
+        let origin = tree.origin_of(&key);
+        if origin.is_none() && key.starts_with("tiers.") {
+            // It was inherited: what is wrong there is told where it was written.
+            continue;
+        }
+        let origin = origin.unwrap_or("default");
+        // A list may only lack what was wrong in it.
+        let told = |fault: &Fault| fault.key == key || fault.key.starts_with(&format!("{key}["));
+        if !faults.iter().any(told) {
             faults.insert(Fault::new(key, origin, text));
         }
     }

@@ -20,6 +20,8 @@ pub struct Changes {
     pub resized: Vec<String>,
     /// Templates whose permissions are different: for sessions that open from now on.
     pub permissions: Vec<String>,
+    /// Templates whose agents' tools may reach other hosts: for open sessions too.
+    pub egress: Vec<String>,
     /// Templates that are gone.
     pub removed: Vec<String>,
     /// Keys of `[pool]` that apply at once.
@@ -38,6 +40,9 @@ impl Changes {
         for (name, old) in &running.templates {
             if read.templates.get(name).is_some_and(|new| new.permissions != old.permissions) {
                 changes.permissions.push(name.clone());
+            }
+            if read.templates.get(name).is_some_and(|new| new.egress != old.egress) {
+                changes.egress.push(name.clone());
             }
             match read.templates.get(name) {
                 None => changes.removed.push(name.clone()),

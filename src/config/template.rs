@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{PermissionPolicy, Pool};
+use super::{PermissionPolicy, Pool, TemplateEgress};
 use crate::sandbox::spec::Limits;
 
 /// The recipe of one kind of sandbox.
@@ -30,6 +30,8 @@ pub struct Template {
     pub max_warm: Option<usize>,
     /// What its agent may do without asking, and what not at all. Default: the user is asked. Sessions that open from a change on have it.
     pub permissions: PermissionPolicy,
+    /// What its agent's tools may reach beside the model. Default: nothing. A change counts for open sessions too, at once.
+    pub egress: TemplateEgress,
     /// What one sandbox may use.
     pub limits: Limits,
     /// The model API its agent may reach.
@@ -50,6 +52,7 @@ impl Default for Template {
             min_warm: None,
             max_warm: None,
             permissions: PermissionPolicy::default(),
+            egress: TemplateEgress::default(),
             limits: Limits::default(),
             model: ModelApi::default(),
         }
@@ -69,16 +72,17 @@ impl Template {
         self.max_warm.unwrap_or_else(|| self.min_warm(pool).saturating_mul(2))
     }
 
-    /// Whether sandboxes made from both are alike: everything but how many are kept warm, and what is decided in a session only.
+    /// Whether sandboxes made from both are alike.
     #[must_use]
     pub fn same_recipe(&self, other: &Self) -> bool {
-        let recipe = |template: &Self| Self {
-            min_warm: None,
-            max_warm: None,
-            permissions: PermissionPolicy::default(),
-            ..template.clone()
-        };
-        recipe(self) == recipe(other)
+        self.recipe() == other.recipe()
+    }
+
+    /// What sandboxes are made from: everything but how many are kept warm, and what is decided in a session only.
+    #[must_use]
+    pub fn recipe(&self) -> Self {
+        let (permissions, egress) = (PermissionPolicy::default(), TemplateEgress::default());
+        Self { min_warm: None, max_warm: None, permissions, egress, ..self.clone() }
     }
 }
 

@@ -1,9 +1,33 @@
 //! Tiers: what users of one kind have in place of the usual limits and budgets.
+//!
+//! What a tier doesn't say it has from `[limits]` and `[budget]`. That is done before the settings are typed ([`inherit`]): a type can't tell what was
+//! left out from what was written and happens to be the default.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Limits};
+use super::{
+    Config, Limits,
+    tree::{Node, Value, join},
+};
 use crate::ids::TierName;
+
+/// The sections of a tier, each with what it inherits from.
+const INHERITED: [&str; 2] = ["limits", "budget"];
+
+/// Completes every tier with what is usual.
+pub(super) fn inherit(tree: &mut Node) {
+    let Value::Section(top) = &mut tree.value else { return };
+    let usual: Vec<_> = INHERITED.iter().filter_map(|name| Some((*name, top.get(*name)?.clone()))).collect();
+    let Some(Value::Section(tiers)) = top.get_mut("tiers").map(|node| &mut node.value) else { return };
+    for tier in tiers.values_mut() {
+        let (key, origin) = (tier.key.clone(), tier.origin.clone());
+        let Value::Section(sections) = &mut tier.value else { continue };
+        for (name, section) in &usual {
+            let empty = || Node::section(&join(&key, name), &origin);
+            sections.entry((*name).to_owned()).or_insert_with(empty).inherit(section);
+        }
+    }
+}
 
 /// What users of one tier have.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

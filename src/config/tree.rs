@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use super::fault::Fault;
 
 /// One setting, list or section.
+#[derive(Clone)]
 pub(super) struct Node {
     /// Its whole key, such as `templates.gemini.image` or `auth.tokens[0]`.
     pub key: String,
@@ -17,6 +18,7 @@ pub(super) struct Node {
 }
 
 /// What was written.
+#[derive(Clone)]
 pub(super) enum Value {
     /// A text of the file.
     Text(String),
@@ -97,6 +99,14 @@ impl Node {
                 format!("is used as a section, but is {} at {}", other.kind(), self.origin),
             )),
             (_, value) => (self.value, self.origin) = (value, later.origin),
+        }
+    }
+
+    /// Adds what this section doesn't have and `other` does, as it was written there: key and place stay those of the other.
+    pub fn inherit(&mut self, other: &Self) {
+        let (Value::Section(own), Value::Section(others)) = (&mut self.value, &other.value) else { return };
+        for (name, node) in others {
+            own.entry(name.clone()).or_insert_with(|| node.clone());
         }
     }
 

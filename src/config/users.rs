@@ -1,4 +1,4 @@
-//! What users get: sessions and turns, who may come in and how fast, the key of those who bring none.
+//! What users get: sessions and turns, how fast, the key of those who bring none.
 
 use std::time::Duration;
 
@@ -51,25 +51,6 @@ impl Default for Session {
     }
 }
 
-/// Who may come in.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Bearer tokens, beside those made with `greenroom keys create`.
-    pub tokens: Vec<Token>,
-}
-
-/// One bearer token.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Token {
-    /// The user it names.
-    pub user: crate::ids::UserId,
-    /// The token itself, at least 16 characters.
-    #[serde(serialize_with = "secret::digest")]
-    pub token: SecretString,
-}
-
 /// How fast and how much, per user.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -82,6 +63,10 @@ pub struct Limits {
     pub prompts_per_minute: u32,
     /// Prompts in one burst. Default 30.
     pub prompts_burst: u32,
+    /// All other calls per minute. Default 6000; 429 past it.
+    pub reads_per_minute: u32,
+    /// All other calls in one burst. Default 600.
+    pub reads_burst: u32,
     /// Sessions at the same time. Default 8; 429 past it.
     pub sessions: usize,
     /// Event streams, and files and archives under way, at the same time. Default 64; 429 past it.
@@ -94,6 +79,8 @@ pub struct Limits {
     pub archive_bytes: u64,
     /// Entries of such an archive. Default 100000; 413 past it.
     pub archive_entries: usize,
+    /// Room a workspace may take on the disk, in bytes. Default 10 GiB. Past it nothing more is written through the API (413), and no turn begins (429).
+    pub workspace_bytes: u64,
 }
 
 impl Default for Limits {
@@ -103,12 +90,15 @@ impl Default for Limits {
             opens_burst: 20,
             prompts_per_minute: 120,
             prompts_burst: 30,
+            reads_per_minute: 6_000,
+            reads_burst: 600,
             sessions: 8,
             streams: 64,
             waiting: 2,
             file_bytes: 64 * 1024 * 1024,
             archive_bytes: 1024 * 1024 * 1024,
             archive_entries: 100_000,
+            workspace_bytes: 10 * 1024 * 1024 * 1024,
         }
     }
 }

@@ -81,5 +81,5 @@ pub fn app(operators: Operators, config: Arc<Config>, metrics: Metrics) -> BoxEn
         .nest("/", api())
         .data(Arc::new(operators))
         .around(guard::guard);
-    http::furnished(routes, Routes::of::<Api>(), config, metrics, watch)
+    http::furnished(routes, Arc::new(Routes::of::<Api>()), config, metrics, watch)
 }

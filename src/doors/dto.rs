@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod change;
 pub mod event;
 pub mod file;
+pub mod key;
 pub mod open;
 pub mod operator;
 pub mod permission;

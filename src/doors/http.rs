@@ -14,6 +14,7 @@ pub(super) mod refusal;
 pub(super) mod rendered;
 pub(super) mod routes;
 mod trace;
+pub(super) mod web;
 
 use std::sync::Arc;
 
@@ -33,12 +34,11 @@ use routes::Routes;
 /// Puts around the routes what every request passes.
 pub(super) fn furnished(
     routes: impl Endpoint + 'static,
-    documented: Routes,
+    documented: Arc<Routes>,
     config: Arc<Config>,
     metrics: Metrics,
     watch: Watch,
 ) -> BoxEndpoint<'static> {
-    let documented = Arc::new(documented);
     let (for_refusals, for_audit) = (Arc::clone(&documented), Arc::clone(&documented));
     let watch = Arc::new(watch);
     routes

@@ -1,7 +1,7 @@
 //! REST + SSE under `/v1`, the health checks, and the OpenAPI document that describes them.
 //!
 //! The API structs hold nothing: what handlers need comes with the request, so the document can be printed without a server. From the
-//! outside in, a request passes: the span and request id, the rendering of refusals, the router, the token, the body's
+//! outside in, a request passes: what web pages may do, the span and request id, the rendering of refusals, the router, the token, the body's
 //! limits, one call of the service.
 
 mod catalog;
@@ -11,6 +11,7 @@ mod events;
 mod files;
 mod frames;
 mod health;
+mod keys;
 mod media;
 mod permissions;
 mod sessions;
@@ -28,7 +29,13 @@ use poem_openapi::{OpenApiService, Tags};
 
 use super::{
     dto,
-    http::{self, answer, audit, audit::Watch, body, etag, once, refusal, rendered, routes::Routes},
+    http::{
+        self, answer,
+        audit::{self, Watch},
+        body, etag, once, refusal, rendered,
+        routes::Routes,
+        web::{self, Web},
+    },
 };
 use crate::{config::Config, identity::Authenticator, service::Service, telemetry::Metrics};
 
@@ -53,6 +60,8 @@ enum Group {
     Files,
     /// What there is, and what is left of it.
     Catalog,
+    /// What users come in with. For administrators.
+    Keys,
     /// For load balancers. No token.
     Health,
 }
@@ -65,6 +74,7 @@ type Api = (
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
+    keys::Keys,
     catalog::Catalog,
     health::Health,
 );
@@ -78,6 +88,7 @@ fn api() -> OpenApiService<Api, ()> {
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
+        keys::Keys,
         catalog::Catalog,
         health::Health,
     );
@@ -99,15 +110,21 @@ pub fn app(
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
     let watch = Watch::users(service.audit().clone());
+    let admission = service.admission();
     let door = Arc::new(Door { service, config: Arc::clone(&config) });
-    let api = api();
+    let (api, documented) = (api(), Arc::new(Routes::of::<Api>()));
+    let (for_pages, web) = (Arc::clone(&documented), Arc::new(Web::new(&config.server)));
     let routes = Route::new()
         .at("/openapi.json", http::document_endpoint(document()))
         .at("/docs", docs::page_endpoint(&api))
         .nest("/", api)
         .data(door)
-        .data(authenticator);
-    http::furnished(routes, Routes::of::<Api>(), config, metrics, watch)
+        .data(authenticator)
+        .data(admission)
+        .around(move |app, request| web::admit(app, request, Arc::clone(&for_pages)));
+    http::furnished(routes, documented, config, metrics, watch)
+        .around(move |app, request| web::guard(app, request, Arc::clone(&web)))
+        .boxed()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One slot's socket: who may use it now, and the connections on it.
+//! One slot's two sockets, to the model and to the proxy for tools: who may use them now, and the connections on them.
 //!
 //! ```text
 //!   open ──► unbound ──bind──► bound ──unbind──► unbound ──drop──► gone
@@ -8,9 +8,8 @@
 //! One task accepts and owns all connection tasks; it ends with its [`SlotGateway`], and they with it.
 
 use std::{
-    fs, io,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Binding, Endpoint, Gateway, lease::Lease, proxy};
+use super::{Binding, Endpoint, Gateway, egress, lease::Lease, proxy, socket::Socket};
 
 /// Connections at the same time; further ones wait in the socket's queue. Agents use one to three; each may cost a second one, to
 /// the model.
@@ -38,14 +37,15 @@ const HEAD_TIME: Duration = Duration::from_secs(60);
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A slot's end of the gateway. Dropping it closes the socket, removes its file and ends all its connections.
+/// The proxy's socket, beside the one that leads to the model.
+const EGRESS_SOCKET: &str = "egress.sock";
+
+/// A slot's end of the gateway. Dropping it closes the sockets, removes their files and ends all their connections.
 #[derive(Debug)]
 pub struct SlotGateway {
     shared: Arc<Shared>,
-    socket: PathBuf,
-    /// Of the socket's file.
-    identity: (u64, u64),
     closed: CancellationToken,
+    _sockets: [Socket; 2],
 }
 
 /// What a slot's requests need.
@@ -66,16 +66,16 @@ struct State {
 
 impl SlotGateway {
     pub(super) fn open(gateway: Gateway, socket: &Path, endpoint: Arc<Endpoint>) -> io::Result<Self> {
-        remove_socket(socket)?;
-        let listener = UnixListener::bind(socket)?;
-        // The sandbox's uid is not ours; the folder keeps everyone else out.
-        fs::set_permissions(socket, fs::Permissions::from_mode(0o666))?;
-        let identity = identity(socket)?;
+        let (to_model, listener) = Socket::listen(socket)?;
+        let (to_hosts, egress) = Socket::listen(&socket.with_file_name(EGRESS_SOCKET))?;
         let state = Mutex::new(State { lease: None, connections: CancellationToken::new() });
         let shared = Arc::new(Shared { gateway, endpoint, state });
         let closed = CancellationToken::new();
-        tokio::spawn(closed.clone().run_until_cancelled_owned(accept(listener, shared.clone())));
-        Ok(Self { shared, socket: socket.to_owned(), identity, closed })
+        let accepting = accept(listener, shared.clone(), CONNECTIONS, serve);
+        tokio::spawn(closed.clone().run_until_cancelled_owned(accepting));
+        let accepting = accept(egress, shared.clone(), egress::CONNECTIONS, egress::serve);
+        tokio::spawn(closed.clone().run_until_cancelled_owned(accepting));
+        Ok(Self { shared, closed, _sockets: [to_model, to_hosts] })
     }
 
     /// Lets the slot's agent speak to the model in this user's name. Takes microseconds. A binding of another session that was there ends first.
@@ -101,11 +101,6 @@ impl Drop for SlotGateway {
     fn drop(&mut self) {
         self.unbind();
         self.closed.cancel();
-        // The next run of the server may have put its own there.
-        let is_ours = identity(&self.socket).is_ok_and(|found| found == self.identity);
-        if is_ours && let Err(error) = remove_socket(&self.socket) {
-            tracing::warn!(%error, socket = %self.socket.display(), "a slot's socket could not be removed");
-        }
     }
 }
 
@@ -136,12 +131,15 @@ impl Shared {
 }
 
 /// Accepts until dropped; the connections are dropped with it.
-async fn accept(listener: UnixListener, shared: Arc<Shared>) {
+async fn accept<S>(listener: UnixListener, shared: Arc<Shared>, places: usize, serve: fn(UnixStream, Arc<Shared>) -> S)
+where
+    S: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_ended) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+            accepted = listener.accept(), if connections.len() < places => match accepted {
                 Ok((stream, _)) => {
                     let ended = shared.state().connections.clone();
                     connections.spawn(ended.run_until_cancelled_owned(serve(stream, shared.clone())));
@@ -165,21 +163,6 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a slot's connection broke off");
-    }
-}
-
-/// What tells a socket's file from another one in its place.
-fn identity(socket: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(socket).map(|found| (found.dev(), found.ino()))
-}
-
-/// Removes what a former run left; refuses to remove anything but a socket.
-fn remove_socket(socket: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(socket) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(socket),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file in the socket's place")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

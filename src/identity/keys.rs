@@ -9,18 +9,26 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{self as unix_fs, DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FlockOperation, OFlags};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::token::{self, TokenHash};
-use crate::ids::{UserId, hex, random_bytes};
+use super::{
+    Scope,
+    token::{self, TokenHash},
+};
+use crate::ids::{TierName, UserId, hex, random_bytes};
 
 /// The largest key file that is read, in bytes: about 50,000 keys.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
+/// The longest name of a key, in characters.
+pub const NAME_MAX: usize = 128;
+/// How long a key that expired is still listed. The next one that is made takes it out of the file.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Why the key file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +53,10 @@ pub enum KeyStoreError {
         #[source]
         source: serde_json::Error,
     },
-    /// The file is larger than any of ours.
+    /// A key's name can't be shown as it is.
+    #[error("a key's name must have 1 to {NAME_MAX} characters, none of them a control character")]
+    Name,
+    /// The file is larger than any of ours, or would be.
     #[error("{} is larger than {FILE_MAX} bytes", path.display())]
     TooLarge {
         /// The file.
@@ -64,12 +75,56 @@ pub struct Key {
     /// What it is for, in its maker's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What its token allows. Keys of former versions don't say it.
+    #[serde(default = "usual_scopes")]
+    pub scopes: Vec<Scope>,
+    /// The tier its user's limits and budgets are of; none: the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<TierName>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When its token stops working; none: when it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// The first characters of the token.
     pub prefix: String,
     /// The token's hash.
     pub(super) sha256: TokenHash,
+}
+
+impl Key {
+    /// Whether its time has come.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+}
+
+fn usual_scopes() -> Vec<Scope> {
+    vec![Scope::Sessions]
+}
+
+/// A key that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The user it stands for.
+    pub user: UserId,
+    /// What it is for, in its maker's words.
+    pub name: Option<String>,
+    /// What its token allows; what isn't said is `sessions`.
+    pub scopes: Vec<Scope>,
+    /// The tier its user's limits and budgets are of; none: the usual ones.
+    pub tier: Option<TierName>,
+    /// How long its token works; none: until it is revoked.
+    pub lifetime: Option<Duration>,
+}
+
+impl NewKey {
+    /// A key that allows what most do, for ever.
+    #[must_use]
+    pub const fn of(user: UserId) -> Self {
+        Self { user, name: None, scopes: Vec::new(), tier: None, lifetime: None }
+    }
 }
 
 /// The file's content.
@@ -121,19 +176,29 @@ impl KeyStore {
     /// Makes a key. The token is returned this once and kept nowhere.
     ///
     /// # Errors
-    /// The file can't be read or written.
-    pub fn create(&self, user: UserId, name: Option<String>) -> Result<(Key, SecretString), KeyStoreError> {
+    /// The name can't be shown, or the file can't be read or written.
+    pub fn create(&self, wanted: NewKey) -> Result<(Key, SecretString), KeyStoreError> {
+        let NewKey { user, name, mut scopes, tier, lifetime } = wanted;
+        let shown =
+            |name: &String| (1..=NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        if !name.as_ref().is_none_or(shown) {
+            return Err(KeyStoreError::Name);
+        }
+        if scopes.is_empty() {
+            scopes = usual_scopes();
+        }
+        scopes.sort_unstable();
+        scopes.dedup();
         let _lock = self.lock()?;
         let mut keys = self.list()?;
         let (token, prefix) = token::random();
-        let key = Key {
-            id: random_id(),
-            user,
-            name,
-            created_at: Timestamp::now(),
-            prefix,
-            sha256: TokenHash::of(token.expose_secret()),
-        };
+        let created_at = Timestamp::now();
+        // What ends after the end of time doesn't end.
+        let expires_at = lifetime.and_then(|lifetime| created_at.checked_add(lifetime).ok());
+        let sha256 = TokenHash::of(token.expose_secret());
+        let key = Key { id: random_id(), user, name, scopes, tier, created_at, expires_at, prefix, sha256 };
+        let forgotten = |key: &Key| key.expires_at.is_some_and(|at| at.duration_until(created_at) > REMEMBERED);
+        keys.retain(|key| !forgotten(key));
         keys.push(key.clone());
         self.write(keys)?;
         Ok((key, token))
@@ -179,6 +244,9 @@ impl KeyStore {
     fn write(&self, keys: Vec<Key>) -> Result<(), KeyStoreError> {
         let mut text = serde_json::to_string_pretty(&Content { keys }).expect("plain text fields always serialise");
         text.push('\n');
+        if text.len() as u64 > FILE_MAX {
+            return Err(KeyStoreError::TooLarge { path: self.path.clone() });
+        }
         let fresh = self.path.with_extension("json.new");
         let write = || {
             // A leftover of a crash may have any mode: start from nothing.
@@ -222,92 +290,4 @@ fn random_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{os::unix::fs::PermissionsExt as _, thread};
-
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, KeyStore) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = KeyStore::in_folder(&folder.path().join("state"));
-        (folder, store)
-    }
-
-    fn alice() -> UserId {
-        UserId::parse("alice").unwrap()
-    }
-
-    #[test]
-    fn a_missing_file_holds_no_keys() {
-        assert!(store().1.list().unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_file_is_private_and_does_not_hold_the_token() {
-        let (_folder, store) = store();
-        let (key, token) = store.create(alice(), Some("laptop".to_owned())).unwrap();
-        let text = fs::read_to_string(store.path()).unwrap();
-        assert!(text.contains(&key.id) && !text.contains(token.expose_secret()));
-        assert_eq!(fs::metadata(store.path()).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_revoked_key_is_gone_and_the_others_stay() {
-        let (_folder, store) = store();
-        let (first, _) = store.create(alice(), None).unwrap();
-        let (second, _) = store.create(alice(), None).unwrap();
-        assert!(store.revoke(&first.id).unwrap());
-        assert!(!store.revoke(&first.id).unwrap());
-        assert_eq!(store.list().unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>(), [second.id]);
-    }
-
-    #[test]
-    fn writers_at_the_same_time_lose_no_key() {
-        let (_folder, store) = store();
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..5).for_each(|_| drop(store.create(alice(), None).unwrap())));
-            }
-        });
-        assert_eq!(store.list().unwrap().len(), 20);
-    }
-
-    #[test]
-    fn files_made_as_root_belong_to_the_owner_of_the_folder() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
-        let (_folder, store) = store();
-        let folder = store.path().parent().unwrap();
-        fs::create_dir(folder).unwrap();
-        unix_fs::chown(folder, Some(10_001), Some(10_002)).unwrap();
-        for _ in 0..2 {
-            store.create(alice(), None).unwrap();
-            for file in [store.path(), &store.path().with_extension("lock")] {
-                let data = fs::metadata(file).unwrap();
-                assert_eq!((data.uid(), data.gid()), (10_001, 10_002), "{}", file.display());
-            }
-            // As one that was made by root before.
-            unix_fs::chown(store.path().with_extension("lock"), Some(0), Some(0)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_lock_that_leads_elsewhere_is_not_followed() {
-        let (folder, store) = store();
-        let elsewhere = folder.path().join("elsewhere");
-        fs::create_dir(store.path().parent().unwrap()).unwrap();
-        unix_fs::symlink(&elsewhere, store.path().with_extension("lock")).unwrap();
-        assert!(matches!(store.create(alice(), None), Err(KeyStoreError::Io { action: "open", .. })));
-        assert!(!elsewhere.exists());
-    }
-
-    #[test]
-    fn a_file_that_is_not_ours_is_an_error_not_an_empty_list() {
-        let (_folder, store) = store();
-        store.create(alice(), None).unwrap();
-        fs::write(store.path(), "{\"keys\": [{\"id\": 1}]}").unwrap();
-        assert!(matches!(store.list(), Err(KeyStoreError::Format { .. })));
-        assert!(matches!(store.create(alice(), None), Err(KeyStoreError::Format { .. })));
-    }
-}
+mod tests;

@@ -10,7 +10,6 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures_util::FutureExt as _;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
@@ -98,8 +97,7 @@ impl Tickets {
         let ticket = self.locked().remove(&TokenHash::of(ticket))?;
         let good = ticket.session == *session && now.saturating_duration_since(ticket.issued) < LIFE;
         // What became of the token meanwhile became of the ticket.
-        let stands = ticket.proven.standing.ended().now_or_never().is_none();
-        (good && stands).then_some(ticket.proven)
+        (good && !ticket.proven.standing.has_ended()).then_some(ticket.proven)
     }
 
     fn locked(&self) -> MutexGuard<'_, Held> {
@@ -120,8 +118,9 @@ impl Held {
         let ticket = self.tickets.remove(hash)?;
         self.by_age.remove(&ticket.number);
         if let Some(unused) = self.of_user.get_mut(&ticket.proven.user) {
-            let place = unused.iter().position(|issued| *issued == ticket.issued);
-            drop(place.map(|place| unused.remove(place)));
+            if let Some(place) = unused.iter().position(|issued| *issued == ticket.issued) {
+                unused.remove(place);
+            }
             if unused.is_empty() {
                 self.of_user.remove(&ticket.proven.user);
             }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::{hex, random_bytes};
 
 /// What every token of ours begins with, so that scanners find leaked ones.
-const PREFIX: &str = "gr_";
+pub(super) const PREFIX: &str = "gr_";
 /// Characters of a token that may be shown: enough to tell keys apart, far too few to guess the rest.
 const SHOWN: usize = PREFIX.len() + 4;
 

@@ -12,7 +12,6 @@ use crate::ids::UserId;
 #[derive(Debug)]
 pub(super) struct Gauge {
     policy: &'static str,
-    limit: usize,
     /// Only users who hold something are in it. Locked for one look-up, never across an await.
     held: Mutex<HashMap<UserId, usize>>,
 }
@@ -26,23 +25,20 @@ pub struct Permit {
 }
 
 impl Gauge {
-    pub(super) fn new(policy: &'static str, limit: usize) -> Arc<Self> {
-        Arc::new(Self { policy, limit, held: Mutex::default() })
-    }
-
-    pub(super) fn limit(&self) -> usize {
-        self.limit
+    pub(super) fn new(policy: &'static str) -> Arc<Self> {
+        Arc::new(Self { policy, held: Mutex::default() })
     }
 
     pub(super) fn held(&self, user: &UserId) -> usize {
         self.lock().get(user).copied().unwrap_or(0)
     }
 
-    pub(super) fn hold(self: &Arc<Self>, user: &UserId) -> Result<Permit, RateState> {
+    /// Holds one more, unless the user has as many as this.
+    pub(super) fn hold(self: &Arc<Self>, user: &UserId, limit: usize) -> Result<Permit, RateState> {
         let mut held = self.lock();
         let present = held.get(user).copied().unwrap_or(0);
-        if present >= self.limit {
-            let quota = u32::try_from(self.limit).unwrap_or(u32::MAX);
+        if present >= limit {
+            let quota = u32::try_from(limit).unwrap_or(u32::MAX);
             return Err(RateState { policy: self.policy, quota, window: None, remaining: 0, reset: None });
         }
         held.insert(user.clone(), present + 1);
@@ -79,11 +75,11 @@ mod tests {
 
     #[test]
     fn a_user_who_holds_nothing_is_not_remembered() {
-        let gauge = Gauge::new("streams", 2);
+        let gauge = Gauge::new("streams");
         let user = UserId::parse("alice").unwrap();
-        let first = gauge.hold(&user).unwrap();
-        let second = gauge.hold(&user).unwrap();
-        assert_eq!(gauge.hold(&user).unwrap_err().quota, 2);
+        let first = gauge.hold(&user, 2).unwrap();
+        let second = gauge.hold(&user, 2).unwrap();
+        assert_eq!(gauge.hold(&user, 2).unwrap_err().quota, 2);
         drop(first);
         assert_eq!(gauge.held(&user), 1);
         drop(second);
@@ -92,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_grants_nothing() {
-        let gauge = Gauge::new("streams", 0);
-        assert!(gauge.hold(&UserId::parse("alice").unwrap()).is_err());
+        let gauge = Gauge::new("streams");
+        assert!(gauge.hold(&UserId::parse("alice").unwrap(), 0).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! What an operator and the settings say of a pool, and what it tells of itself.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::{
@@ -162,6 +164,7 @@ impl Pool {
             control.pause_until = Instant::now();
         }
         (control.min, control.max) = (recipe.template.min_warm(settings), recipe.template.max_warm(settings));
+        self.egress.send_replace(Arc::new(recipe.template.egress.clone()));
         control.recipe = recipe;
         control.settings = settings.clone();
         if std::mem::take(&mut control.removed) {

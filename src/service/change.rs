@@ -33,6 +33,9 @@ impl Service {
         let session = self.find(caller, id)?;
         self.check_new_work()?;
         terms::check(wish.labels.as_ref().unwrap_or(&BTreeMap::new()), wish.idle_timeout, wish.max_age)?;
+        if let Some(asked) = &wish.egress {
+            terms::egress(&session.with_status(|status| status.egress.clone()), asked)?;
+        }
         let change = SessionChange {
             labels: wish.labels,
             mode: wish.mode,
@@ -40,6 +43,7 @@ impl Service {
             idle: wish.idle_timeout.map(|asked| asked.min(self.settings.idle_timeout)),
             max_age: wish.max_age.map(|asked| asked.min(self.settings.max_age)),
             permissions: wish.permissions.map(|asked| permission::within(&asked, &self.bound(&session))),
+            egress: wish.egress,
             key: wish.api_key.map(|key| ModelKey(Arc::new(key))),
         };
         in_time(session.ask(|reply| Command::Change { change, versions, reply })).await??;

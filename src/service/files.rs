@@ -121,7 +121,7 @@ impl Service {
     ) -> Result<FoundFile, Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let path = FilePath::parse(path.as_bytes())?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         let limit = page.limit.clamp(1, FOLDER_PAGE_MAX);
         let found = self.desk.run(move || match workspace.find(&path)? {
             Found::File(file) => Ok::<_, FileError>(Ok(file)),
@@ -151,9 +151,9 @@ impl Service {
     ) -> Result<Incoming, Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let path = FilePath::parse(path.as_bytes())?;
-        let limit = self.limits.files().file_bytes;
+        let limit = self.allowance(caller).files().file_bytes;
         check_announced(announced, limit)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         let upload = self.desk.run(move || workspace.begin_file(&path, limit)).await?;
         let sink = Some(Sink::File(Box::new(upload)));
         Ok(Incoming { sink, limit, desk: self.desk.clone(), _permit: permit })
@@ -185,8 +185,8 @@ impl Service {
     /// Too large, the session over, too many streams.
     pub async fn pack(&self, caller: &Caller, id: &SessionId) -> Result<Outgoing, Problem> {
         let workspace = self.live_workspace(caller, id)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
-        let limits = self.archive_limits();
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
+        let limits = self.archive_limits(caller);
         let mut packer = Box::new(self.desk.run(move || workspace.pack(limits)).await?);
         loop {
             let measured = self.desk.run(move || packer.measure().map(|all| (packer, all)));
@@ -206,15 +206,15 @@ impl Service {
     /// Too large, the session over, too many streams.
     pub fn unpack(&self, caller: &Actor, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
         let workspace = self.live_workspace(caller, id)?;
-        let limits = self.archive_limits();
+        let limits = self.archive_limits(caller);
         check_announced(announced, limits.bytes)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         let sink = Some(Sink::Archive(Box::new(workspace.unpack(limits))));
         Ok(Incoming { sink, limit: limits.bytes, desk: self.desk.clone(), _permit: permit })
     }
 
-    fn archive_limits(&self) -> ArchiveLimits {
-        let FileLimits { archive_bytes: bytes, archive_entries: entries, .. } = self.limits.files();
+    fn archive_limits(&self, caller: &Caller) -> ArchiveLimits {
+        let FileLimits { archive_bytes: bytes, archive_entries: entries, .. } = self.allowance(caller).files();
         ArchiveLimits { bytes, entries }
     }
 

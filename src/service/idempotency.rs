@@ -228,8 +228,9 @@ impl Service {
     fn trace_again(&self, caller: &Actor, created: &Created) {
         match created {
             Created::Session(id) => {
-                let session = self.around.registry.find(caller.reach(), id);
-                drop(session.map(|session| self.trace(caller, &session)));
+                if let Some(session) = self.around.registry.find(caller.reach(), id) {
+                    self.trace(caller, &session);
+                }
             }
             Created::Turn(id) => caller.trail().turn(id),
         }

@@ -22,7 +22,7 @@ use super::{
     view::{OpenSession, SessionView},
 };
 use crate::{
-    gateway::{Account, Binding, Egress, ModelKey, USAGE_CAPACITY},
+    gateway::{Account, Binding, Egress, ModelKey, Traffic, USAGE_CAPACITY},
     identity::Actor,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
     log::EventLog,
@@ -64,15 +64,17 @@ impl Service {
         ticket: &Ticket,
     ) -> Result<Arc<SessionHandle>, Problem> {
         self.check_new_work()?;
-        self.limits.check_open(&caller.user)?;
+        self.allowance(caller).check_open(&caller.user)?;
         terms::check(&request.labels, request.idle_timeout, request.max_age)?;
         let pool = self.pool(request.template.as_ref())?;
+        let egress = Egress::new(pool.egress(), &request.egress, Traffic::default());
+        terms::egress(&egress, &request.egress)?;
         let span = info_span!(
             "session.open", template = %pool.name(), session.id = field::Empty, lease.start = field::Empty,
             lease.wait_ms = field::Empty, otel.status_code = field::Empty
         );
         let begun = Instant::now();
-        let outcome = self.open_in(caller, request, ticket, &pool, begun).instrument(span.clone()).await;
+        let outcome = self.open_in(caller, request, egress, ticket, &pool, begun).instrument(span.clone()).await;
         match &outcome {
             Ok(session) => {
                 self.trace(caller, session);
@@ -97,18 +99,19 @@ impl Service {
         &self,
         caller: &Actor,
         request: OpenSession,
+        egress: Egress,
         ticket: &Ticket,
         pool: &Pool,
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
-        let permit = self.limits.hold_session(&caller.user)?;
+        let permit = self.allowance(caller).hold_session(&caller.user)?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         // A session that is being left to the next server lets go of its workspace here, and keeps it all the same.
         self.check_serving()?;
         let Leased { mut lease, miss, wait } = match pool.lease_now(&caller.user).await? {
             Some(leased) => leased,
             None => {
-                let _place = self.limits.hold_waiting(&caller.user)?;
+                let _place = self.allowance(caller).hold_waiting(&caller.user)?;
                 pool.lease(&caller.user, request.queue_timeout).await?
             }
         };
@@ -118,7 +121,7 @@ impl Service {
         let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
         let (user, session) = (caller.user.clone(), id.clone());
-        let (account, egress) = (Account::unlimited(), Egress::nothing());
+        let account = Account::unlimited();
         let audit = self.around.audit.of_session(&user, &session, pool.name(), &name);
         let binding = Binding { user, session, key, key_missing: false, account, egress, audit, usage: usage_sender };
         lease.bind(binding.clone());
@@ -165,6 +168,7 @@ impl Service {
             expires_at: created_at.checked_add(max_age).unwrap_or(Timestamp::MAX),
             idle_timeout: idle,
             permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
+            egress: request.egress,
             own_key,
         };
         let permit = Box::new((permit, self.metrics.session()));

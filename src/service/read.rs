@@ -12,7 +12,7 @@ use crate::{
     config::Protocol,
     identity::Caller,
     ids::{SessionId, TurnId},
-    limits::Permit,
+    limits::{Permit, RateState},
     log::{CursorExpired, LogReader},
     pool::Pool,
     problem::{Code, Problem},
@@ -73,7 +73,7 @@ impl Service {
     /// Not found, too many streams, or a cursor that is no longer kept.
     pub async fn events(&self, caller: &Caller, id: &SessionId, after: u64) -> Result<EventReader, Problem> {
         let session = self.find(caller, id)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
         session.log.read(after, 1).await?;
         let reader = session.log.follow(after);
@@ -94,7 +94,7 @@ impl Service {
         wait: Duration,
     ) -> Result<EventBatch, Problem> {
         let session = self.find(caller, id)?;
-        let permit = self.limits.hold_stream(&caller.user)?;
+        let permit = self.allowance(caller).hold_stream(&caller.user)?;
         check_cursor(&session, after)?;
         let mut events = session.log.read(after, limit).await?;
         if events.is_empty() && !wait.is_zero() {
@@ -134,12 +134,17 @@ impl Service {
     /// The store doesn't work.
     pub async fn me(&self, caller: &Caller) -> Result<MeView, Problem> {
         let (input, output) = self.store.spent(&caller.user).await?;
-        let (opens, prompts) = (self.limits.opens(&caller.user), self.limits.prompts(&caller.user));
+        let (user, allowance) = (&caller.user, self.allowance(caller));
+        let left = |state: RateState| (state.remaining, state.quota);
         Ok(MeView {
-            user: caller.user.to_string(),
-            sessions: self.limits.sessions(&caller.user),
-            opens: (opens.remaining, opens.quota),
-            prompts: (prompts.remaining, prompts.quota),
+            user: user.to_string(),
+            tier: caller.tier.clone(),
+            sessions: allowance.sessions(user),
+            streams: allowance.streams(user),
+            opens: left(allowance.opens(user)),
+            prompts: left(allowance.prompts(user)),
+            reads: left(allowance.reads(user)),
+            files: allowance.files(),
             usage: Tokens { input, output },
         })
     }
@@ -192,11 +197,13 @@ impl SessionView {
         let identity = &session.identity;
         // What an agent asks for may be megabytes: only what the view shows is copied.
         let looked = session.with_status(|status| {
-            let Status { stage, last_active_at, permissions, tokens, end, preferences, needs_credential, .. } = status;
-            let credential = (*needs_credential, preferences.clone());
+            let Status {
+                stage, last_active_at, permissions, tokens, egress, end, preferences, needs_credential, ..
+            } = status;
+            let credential = (*needs_credential, preferences.clone(), egress.clone());
             (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
         });
-        let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences)) = looked;
+        let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences, egress)) = looked;
         let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
@@ -214,6 +221,7 @@ impl SessionView {
             model,
             labels,
             permissions,
+            egress: (egress.hosts(), egress.traffic()),
             version,
             needs_credential,
             created_at: identity.created_at,

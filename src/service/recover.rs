@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::Service;
 use crate::{
     agent::{ResumePlan, RunningTurn},
-    gateway::{Account, Binding, Egress, USAGE_CAPACITY},
+    gateway::{Account, Binding, USAGE_CAPACITY},
     pool::PendingAdoption,
     session::{
         SessionHandle,
@@ -78,7 +78,7 @@ impl Service {
         // A key of the user's own was never written down.
         let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
         let key = self.model_key.clone().filter(|_| !key_missing);
-        let (account, egress) = (Account::unlimited(), Egress::nothing());
+        let (account, egress) = (Account::unlimited(), alive.egress(sandbox.pool().egress()));
         let (id, audit) = (session.id.clone(), session.audit.clone());
         let binding = Binding { user, session: id, key, key_missing, account, egress, audit, usage: usage_sender };
         sandbox.bind(binding.clone());

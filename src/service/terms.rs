@@ -2,12 +2,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::problem::{Code, Problem};
+use crate::{
+    config::HostPattern,
+    gateway::Egress,
+    problem::{Code, Problem},
+};
 
 /// Labels of one session.
 const LABELS_MAX: usize = 16;
 /// The longest key or value of a label, in characters.
 const LABEL_LENGTH_MAX: usize = 64;
+/// Hosts and patterns of one session.
+const HOSTS_MAX: usize = 64;
 /// Shortest idle time and age a session may ask for.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
@@ -36,6 +42,22 @@ pub(super) fn check(
         }
     }
     Ok(())
+}
+
+/// Whether a session of this allowance may ask for these.
+///
+/// # Errors
+/// Too many, or one that its template neither allows nor offers.
+pub(super) fn egress(allowance: &Egress, asked: &[HostPattern]) -> Result<(), Problem> {
+    if asked.len() > HOSTS_MAX {
+        return Err(Problem::new(Code::InvalidRequest, format!("egress: at most {HOSTS_MAX} are taken")));
+    }
+    match allowance.refused(asked) {
+        None => Ok(()),
+        Some(pattern) => {
+            Err(Problem::new(Code::Forbidden, format!("egress: {pattern} is not among what this template offers")))
+        }
+    }
 }
 
 /// What was asked for, but never more than configured.

@@ -47,7 +47,7 @@ impl Service {
     ) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
         self.check_new_work()?;
-        self.limits.check_prompt(&caller.user)?;
+        self.allowance(caller).check_prompt(&caller.user)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
         }
@@ -84,7 +84,7 @@ impl Service {
         let mut known = match default.try_lock() {
             Ok(known) => known,
             Err(_being_opened) => {
-                let _place = self.limits.hold_waiting(&caller.user)?;
+                let _place = self.allowance(caller).hold_waiting(&caller.user)?;
                 let opened = timeout(DEFAULT_SESSION_PATIENCE, default.lock()).await;
                 opened.map_err(|_| Problem::new(Code::PoolExhausted, "the session is still being opened; try again"))?
             }

@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use crate::{
     agent::PermissionOption,
-    config::PermissionPolicy,
-    ids::{PermissionId, SessionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
+    config::{HostPattern, PermissionPolicy},
+    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
+pub use crate::gateway::Traffic;
+pub use crate::limits::FileLimits;
 pub use crate::pool::{
     Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, Tally, figures::Histogram,
 };
@@ -42,6 +44,8 @@ pub struct OpenSession {
     pub queue_timeout: Option<Duration>,
     /// What becomes of the agent's requests, within the template's policy; none: that.
     pub permissions: Option<PermissionPolicy>,
+    /// What its tools may reach beyond its template's list, within the template's offer.
+    pub egress: Vec<HostPattern>,
     /// It is the user's session for the simple door.
     pub default: bool,
 }
@@ -61,6 +65,8 @@ pub struct ChangeSession {
     pub max_age: Option<Duration>,
     /// What becomes of the agent's requests, within the template's policy.
     pub permissions: Option<PermissionPolicy>,
+    /// All that its tools may reach beyond its template's list, within the template's offer.
+    pub egress: Option<Vec<HostPattern>>,
     /// The user's own key for the model API.
     pub api_key: Option<SecretString>,
 }
@@ -107,6 +113,8 @@ pub struct SessionView {
     pub idle_timeout: Duration,
     /// What becomes of the agent's requests.
     pub permissions: PermissionPolicy,
+    /// What its tools may reach now beside the model, and have sent and received.
+    pub egress: (Vec<HostPattern>, Traffic),
     /// Counts the changes of what its user may change.
     pub version: u64,
     /// It was opened with a key of the user's own, which the server has lost with a restart.
@@ -225,12 +233,20 @@ impl From<SandboxFigures> for SandboxView {
 pub struct MeView {
     /// Who the caller is.
     pub user: String,
+    /// The tier their limits are of; none: the usual ones.
+    pub tier: Option<TierName>,
     /// Open sessions, and how many may be open.
     pub sessions: (usize, usize),
+    /// Open streams, and how many may be open.
+    pub streams: (usize, usize),
     /// Opens that may be made at once now, and the burst.
     pub opens: (u32, u32),
     /// Prompts that may be sent at once now, and the burst.
     pub prompts: (u32, u32),
+    /// Other calls that may be made at once now, and the burst.
+    pub reads: (u32, u32),
+    /// How large workspaces, files and archives may be.
+    pub files: FileLimits,
     /// All tokens they ever used, over restarts too.
     pub usage: Tokens,
 }

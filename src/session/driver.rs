@@ -65,8 +65,9 @@ pub fn spawn(opened: Opened, around: &Surroundings) -> Arc<SessionHandle> {
     let Opened { id, identity, preferences, log, agent, early, lease, gone, binding, usage, permit, settings, also } =
         opened;
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
-    let session =
-        Arc::new(SessionHandle::new(id, identity, Status::new(preferences), log, binding.audit.clone(), sender));
+    let mut status = Status::new(preferences);
+    status.egress = binding.egress.clone();
+    let session = Arc::new(SessionHandle::new(id, identity, status, log, binding.audit.clone(), sender));
     around.registry.add(&session);
     let mark = early.mark();
     let driven = Driven { agent, early, lease, gone, binding, usage, mark, settings };

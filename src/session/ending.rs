@@ -13,7 +13,7 @@ use super::{
     status::{EndReason, TurnState},
     translate,
 };
-use crate::{log::Batch, problem::Code};
+use crate::{gateway::Egress, log::Batch, problem::Code};
 
 /// How long the end of a session waits to be written down before its sandbox goes all the same.
 pub(super) const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -47,6 +47,8 @@ pub(super) fn end(session: &SessionHandle, batch: &mut Batch, reason: EndReason,
     batch.event(&session.id, EventType::SessionEnded, None, &content);
     session.audit.ended(reason.as_str());
     status.stage = Stage::Ended;
+    // It reaches nothing any more.
+    status.egress = Egress::used(status.egress.traffic());
     status.end = Some((reason, detail));
     let bytes = session.log.bytes() + batch.bytes();
     batch.change(record::session(&session.id, &session.identity, &status, Some(Timestamp::now()), bytes));

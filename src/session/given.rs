@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     agent::{Agent, AgentError, EarlyEvents, Mark},
-    config::PermissionPolicy,
+    config::{HostPattern, PermissionPolicy},
     gateway::{Binding, ModelKey, Usage},
     ids::{PermissionId, SessionId, TurnId},
     log::EventLog,
@@ -86,6 +86,8 @@ pub struct SessionChange {
     pub max_age: Option<Duration>,
     /// The policy in force, within the template's.
     pub permissions: Option<PermissionPolicy>,
+    /// All that its tools may reach beyond its template's list, within the template's offer.
+    pub egress: Option<Vec<HostPattern>>,
     /// The user's own key for the model API.
     pub key: Option<ModelKey>,
 }

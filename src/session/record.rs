@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     agent::Mark,
+    gateway::{Egress, Traffic},
     ids::{SessionId, SlotId},
     store::{Change, Document, SessionRow, StoredSession},
 };
@@ -38,6 +39,9 @@ struct SessionDocument<I = Identity, P = Preferences> {
     /// Of its log, once it is over.
     #[serde(default)]
     log_bytes: usize,
+    /// Between its tools and the hosts they reached.
+    #[serde(default)]
+    traffic: Traffic,
 }
 
 /// A session as it was written down.
@@ -72,6 +76,7 @@ pub(super) fn session(
         tokens: status.tokens,
         end: status.end.clone(),
         log_bytes,
+        traffic: status.egress.traffic(),
     };
     let document = write(&document);
     Change::Session(SessionRow { session: id.clone(), user: identity.user.clone(), ended_at, document })
@@ -117,11 +122,12 @@ pub fn slot_of(stored: &StoredSession) -> Option<SlotId> {
 /// # Errors
 /// It isn't what this version, or an earlier one, writes.
 pub fn read(stored: &StoredSession) -> Result<Restored, Unreadable> {
-    let SessionDocument { identity, preferences, last_active_at, tokens, end, log_bytes } =
+    let SessionDocument { identity, preferences, last_active_at, tokens, end, log_bytes, traffic } =
         parse("session", &stored.row.document)?;
     let mut status = Status::new(preferences);
     status.last_active_at = last_active_at;
     status.tokens = tokens;
+    status.egress = Egress::used(traffic);
     status.end = end;
     for document in &stored.turns {
         status.add_turn(parse("turn", document)?);

@@ -7,7 +7,7 @@
 use std::{any::Any, sync::Arc};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::{
@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     agent::{Agent, EarlyEvents, Mark, RunningTurn},
-    gateway::{Binding, Usage},
+    config::TemplateEgress,
+    gateway::{Binding, Egress, Usage},
     log::{EventLog, READ_MAX},
     pool::Lease,
     problem::Code,
@@ -112,6 +113,14 @@ impl Alive {
             open,
             answers: self.answers.clone(),
         })
+    }
+
+    /// What its tools may reach from here on: counted on from what they used before.
+    #[must_use]
+    pub fn egress(&self, template: watch::Receiver<Arc<TemplateEgress>>) -> Egress {
+        let mut status = self.session.locked();
+        status.egress = Egress::new(template, &status.preferences.egress, status.egress.traffic());
+        status.egress.clone()
     }
 
     /// Lets it go on, once its sandbox is taken up, or ends it with a public sentence if it can't be. `permit` is held for as long as the

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::policy::Stage;
 use crate::{
     agent::{PermissionOption, Pieces},
-    config::PermissionPolicy,
+    config::{HostPattern, PermissionPolicy},
+    gateway::Egress,
     ids::{PermissionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
@@ -232,6 +233,9 @@ pub struct Preferences {
     pub idle_timeout: Duration,
     /// What is allowed without asking.
     pub permissions: PermissionPolicy,
+    /// What its tools may reach beyond its template's list, within the template's offer.
+    #[serde(default)]
+    pub egress: Vec<HostPattern>,
     /// Its user brought a key of their own for the model.
     pub own_key: bool,
 }
@@ -273,6 +277,7 @@ impl Preferences {
             expires_at: Timestamp::MAX,
             idle_timeout: Duration::from_secs(600),
             permissions: PermissionPolicy::default(),
+            egress: Vec::new(),
             own_key: false,
         }
     }
@@ -301,6 +306,8 @@ pub struct Status {
     pub permission_count: u64,
     /// Tokens so far.
     pub tokens: Tokens,
+    /// What its tools may reach now, and have sent and received. Shared with its gateway.
+    pub egress: Egress,
     /// Why it is over, and a sentence for people.
     pub end: Option<(EndReason, String)>,
 }
@@ -320,6 +327,7 @@ impl Status {
             answered: VecDeque::new(),
             permission_count: 0,
             tokens: Tokens::default(),
+            egress: Egress::nothing(),
             end: None,
         }
     }

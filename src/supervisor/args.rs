@@ -12,8 +12,9 @@ PID 1 of a Greenroom sandbox: starts the agent, carries its stdio to the server,
 usage: supervisor run [options] -- COMMAND [ARGUMENT]...
        supervisor probe        print what the sandbox looks like from inside, as one JSON line
 
-  --run-dir DIR          folder with link.sock and gateway.sock (default /.greenroom/run)
-  --relay-port PORT      loopback port relayed to the gateway; 0 picks one (default 0)
+  --run-dir DIR          folder with link.sock, gateway.sock and egress.sock (default /.greenroom/run)
+  --relay-port PORT      loopback port relayed to gateway.sock; 0 picks one (default 0)
+  --proxy-port PORT      loopback port relayed to egress.sock; 0 picks one (default 0)
   --orphan-grace-ms N    how long the agent may live without a server (default 60000)
   --ring-bytes N         output kept until the server has it (default 4194304, at least 131072)
   --version, --help
@@ -35,10 +36,12 @@ pub enum Command {
 /// Settings of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Folder with `link.sock` and `gateway.sock`.
+    /// Folder with `link.sock`, `gateway.sock` and `egress.sock`.
     pub run_dir: PathBuf,
-    /// Port of the relay; 0 picks one.
+    /// Port of the relay to the model; 0 picks one.
     pub relay_port: u16,
+    /// Port of the relay to the proxy for the agent's tools; 0 picks one.
+    pub proxy_port: u16,
     /// How long the agent may live without a server.
     pub orphan_grace: Duration,
     /// Output kept until it is acknowledged, in bytes.
@@ -88,6 +91,7 @@ fn parse_run(mut arguments: impl Iterator<Item = OsString>) -> Result<RunOptions
     let mut options = RunOptions {
         run_dir: PathBuf::from("/.greenroom/run"),
         relay_port: 0,
+        proxy_port: 0,
         orphan_grace: Duration::from_secs(60),
         ring_bytes: 4 * 1024 * 1024,
         command: Vec::new(),
@@ -105,6 +109,9 @@ fn parse_run(mut arguments: impl Iterator<Item = OsString>) -> Result<RunOptions
             }
             Some("--relay-port") => {
                 options.relay_port = number("--relay-port", "a port", arguments.next())?;
+            }
+            Some("--proxy-port") => {
+                options.proxy_port = number("--proxy-port", "a port", arguments.next())?;
             }
             Some("--orphan-grace-ms") => {
                 let grace: u32 = number("--orphan-grace-ms", "a number of milliseconds", arguments.next())?;
@@ -142,10 +149,10 @@ mod tests {
 
     #[test]
     fn everything_after_the_two_dashes_belongs_to_the_agent() {
-        let words = "run --run-dir /r --relay-port 7 --orphan-grace-ms 2000 --ring-bytes 200000 -- sh --version -- x";
+        let words = "run --run-dir /r --relay-port 7 --proxy-port 8 --orphan-grace-ms 2000 --ring-bytes 200000 -- sh --version -- x";
         let Ok(Command::Run(options)) = parse_words(words) else { panic!("not understood") };
         assert_eq!(options.command, ["sh", "--version", "--", "x"]);
-        assert_eq!((options.run_dir, options.relay_port), (PathBuf::from("/r"), 7));
+        assert_eq!((options.run_dir, options.relay_port, options.proxy_port), (PathBuf::from("/r"), 7, 8));
         assert_eq!((options.orphan_grace, options.ring_bytes), (Duration::from_secs(2), 200_000));
     }
 

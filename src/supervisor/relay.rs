@@ -1,4 +1,5 @@
-//! The sandbox's only way out: each connection to a loopback port is carried to the gateway's socket.
+//! The sandbox's only ways out: each connection to a loopback port is carried to a socket of the gateway's. One port leads to the model, one to
+//! the proxy for the agent's tools.
 //!
 //! The relay knows nothing of what it carries. Each direction has one fixed buffer, an end of stream is passed on and the other
 //! direction goes on. At most [`CONNECTIONS_MAX`] connections at a time; further ones wait in the kernel's queue.
@@ -15,7 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-/// Connections carried at the same time.
+/// Connections of one port carried at the same time.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Buffer of each direction, in bytes.
 const BUFFER: usize = 16 * 1024;

@@ -8,7 +8,7 @@
 //! ```
 //! As PID 1 our own end makes the kernel kill whatever is left in the container.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{DumpableBehavior, Pid, Signal, getpid, set_child_subreaper, set_dumpable_behavior};
 use tokio::{
@@ -94,10 +94,10 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts relay and agent. That one can't be started is an ending like any other: it is told over the link.
+    /// Starts relays and agent. That one can't be started is an ending like any other: it is told over the link.
     async fn start(options: RunOptions) -> Self {
-        let (relay_port, started) = match start_relay(options.relay_port, &options.run_dir).await {
-            Ok(port) => (port, spawn::spawn(&options.command)),
+        let (relay_port, started) = match start_relays(&options).await {
+            Ok((relay_port, proxy_port)) => (relay_port, spawn::spawn(&options.command, proxy_port)),
             Err(error) => (0, Err(error)),
         };
         let ring_bytes = options.ring_bytes;
@@ -338,11 +338,18 @@ impl Supervisor {
     }
 }
 
-async fn start_relay(port: u16, run_dir: &Path) -> io::Result<u16> {
+/// The ways out: to the model, and to the proxy for tools. Each has its own connections, so that a download leaves the model's alone.
+async fn start_relays(options: &RunOptions) -> io::Result<(u16, u16)> {
+    let relay_port = start_relay(options.relay_port, options.run_dir.join("gateway.sock")).await?;
+    let proxy_port = start_relay(options.proxy_port, options.run_dir.join("egress.sock")).await?;
+    Ok((relay_port, proxy_port))
+}
+
+async fn start_relay(port: u16, gateway: PathBuf) -> io::Result<u16> {
     let listener = relay::listen(port)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("can't listen on 127.0.0.1:{port}: {error}")))?;
     let port = listener.local_addr()?.port();
-    tokio::spawn(relay::serve(listener, Arc::from(run_dir.join("gateway.sock"))));
+    tokio::spawn(relay::serve(listener, Arc::from(gateway)));
     Ok(port)
 }

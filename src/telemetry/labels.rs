@@ -99,6 +99,38 @@ label! {
 }
 
 label! {
+    /// What became of a tool's request for a host.
+    EgressOutcome {
+        /// It is connected.
+        Allowed = "allowed",
+        /// The slot isn't leased.
+        Unleased = "unleased",
+        /// It is no request to a proxy.
+        Malformed = "malformed",
+        /// Its `Host` header and its address don't agree.
+        HostDiffers = "host_differs",
+        /// It names an address.
+        Address = "address",
+        /// No rule lets it through.
+        NotAllowed = "not_allowed",
+        /// The name leads to an address that isn't public.
+        NotPublic = "not_public",
+        /// Nobody knows the name.
+        Unresolved = "unresolved",
+        /// The host can't be reached.
+        Unreachable = "unreachable",
+        /// The host, or whoever knows its name, did not answer in time.
+        Deadline = "deadline",
+        /// The tunnel, connected already, doesn't begin with TLS.
+        NotTls = "not_tls",
+        /// Its TLS greeting is for another host.
+        WrongName = "wrong_name",
+        /// The rule that let it through was taken away.
+        Revoked = "revoked",
+    }
+}
+
+label! {
     /// Why an open wasn't served from stock at once.
     MissReason {
         /// There should have been a sandbox in stock.

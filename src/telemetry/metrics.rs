@@ -24,6 +24,8 @@
 //! | `greenroom_turn_duration_seconds` | histogram | template | prompt to the end of the turn |
 //! | `greenroom_agent_skipped_lines_total` | counter | template | lines of agents that were no protocol |
 //! | `greenroom_gateway_requests_total` | counter | outcome | model calls of agents |
+//! | `greenroom_egress_requests_total` | counter | outcome | hosts that agents' tools asked for |
+//! | `greenroom_egress_bytes_total` | bytes, counter | direction | bytes that passed between tools and hosts |
 //! | `greenroom_tokens_total` | counter | direction | tokens, as the model counted them |
 //! | `greenroom_http_requests_total` | counter | route, method, status | requests of users and operators |
 //! | `greenroom_http_request_duration_seconds` | histogram | route, method | request to the head of its answer |
@@ -50,7 +52,8 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 
 use super::labels::{
-    AuditOutcome, Discard, GatewayOutcome, OpenOutcome, OpenStart, Phase, StartTimes, TurnOutcome, method_label,
+    AuditOutcome, Discard, EgressOutcome, GatewayOutcome, OpenOutcome, OpenStart, Phase, StartTimes, TurnOutcome,
+    method_label,
 };
 use crate::ids::TemplateName;
 use pools::PoolSample;
@@ -82,6 +85,8 @@ struct Instruments {
     turn_duration: Histogram<f64>,
     agent_skipped_lines: Counter<u64>,
     gateway_requests: Counter<u64>,
+    egress_requests: Counter<u64>,
+    egress_bytes: Counter<u64>,
     tokens: Counter<u64>,
     http_requests: Counter<u64>,
     http_request_duration: Histogram<f64>,
@@ -151,6 +156,8 @@ impl Instruments {
                 "Lines of agents that were no protocol",
             ),
             gateway_requests: counter("greenroom_gateway_requests_total", "Model calls of agents"),
+            egress_requests: counter("greenroom_egress_requests_total", "Hosts that agents' tools asked for"),
+            egress_bytes: counter("greenroom_egress_bytes_total", "Bytes that passed between tools and hosts"),
             tokens: counter("greenroom_tokens_total", "Tokens, as the model counted them"),
             http_requests: counter("greenroom_http_requests_total", "Requests of users and operators"),
             http_request_duration: seconds(
@@ -288,6 +295,17 @@ impl Metrics {
     /// A model call of an agent ended.
     pub fn gateway_request(&self, outcome: GatewayOutcome) {
         self.0.gateway_requests.add(1, &[KeyValue::new("outcome", outcome.as_str())]);
+    }
+
+    /// A tool asked for a host, or lost one that it had.
+    pub fn egress(&self, outcome: EgressOutcome) {
+        self.0.egress_requests.add(1, &[KeyValue::new("outcome", outcome.as_str())]);
+    }
+
+    /// A tool's connection to a host is over.
+    pub fn egress_bytes(&self, sent: u64, received: u64) {
+        self.0.egress_bytes.add(sent, &[KeyValue::new("direction", "sent")]);
+        self.0.egress_bytes.add(received, &[KeyValue::new("direction", "received")]);
     }
 
     /// The model counted tokens.

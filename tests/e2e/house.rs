@@ -121,7 +121,8 @@ impl House {
     pub fn launch_unready(&mut self) {
         self.write_settings();
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
-        let server = greenroom()
+        let server = self
+            .program()
             .args(["serve", "--config"])
             .arg(self.settings_file())
             .args((!self.settings.hands_over).then_some("--drain"))
@@ -131,6 +132,21 @@ impl House {
             .spawn()
             .expect("the server's program can be started");
         self.server = Some(server);
+    }
+
+    /// The server's program; with names of its own it runs in a namespace of mounts where `/etc/hosts` is another file.
+    fn program(&self) -> Command {
+        let Some(names) = self.settings.hosts() else { return greenroom() };
+        let hosts = self.folder.path().join("hosts");
+        let usual = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        fs::write(&hosts, format!("{usual}\n{names}")).expect("the names can be written");
+        let mut command = bare("unshare");
+        // Each replaces the one before, so the server has the pid of the first.
+        command
+            .args(["--mount", "sh", "-c", r#"mount --bind "$0" /etc/hosts && exec "$@""#])
+            .arg(hosts)
+            .arg(greenroom_program());
+        command
     }
 
     /// Runs another command of the program with this server's settings.
@@ -285,8 +301,13 @@ pub fn free_address() -> SocketAddr {
 
 /// The program, in an environment that says nothing about it.
 fn greenroom() -> Command {
+    bare(greenroom_program())
+}
+
+/// A program in such an environment.
+fn bare(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let kept = ["PATH", "HOME", "DOCKER_HOST"].map(|name| (name, std::env::var_os(name)));
-    let mut command = Command::new(greenroom_program());
+    let mut command = Command::new(program);
     command.env_clear().envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
     command.stdin(Stdio::null()).kill_on_drop(true);
     command

@@ -45,6 +45,7 @@ pub const CONTAINER: &str = r"sed -n 's|.*/containers/\([0-9a-f]*\)/hostname .*|
 pub struct Settings {
     sections: BTreeMap<String, BTreeMap<String, String>>,
     variables: Vec<(String, String)>,
+    names: Vec<(String, String)>,
     /// Whether to wait for `/readyz`, or for `/healthz` only.
     pub await_stock: bool,
     /// Whether SIGTERM leaves sandboxes to the next server. Most tests want to see nothing left.
@@ -164,6 +165,18 @@ impl Settings {
 
     pub fn variables(&self) -> &[(String, String)] {
         &self.variables
+    }
+
+    /// Names and addresses that the server finds in its `/etc/hosts`, and nobody else. They come after those of the machine.
+    pub fn names(mut self, names: &[(&str, &str)]) -> Self {
+        self.names.extend(names.iter().map(|(name, address)| ((*name).to_owned(), (*address).to_owned())));
+        self
+    }
+
+    /// The lines of `/etc/hosts` with those names, which may be looked up with a dot at their end; none when there are none.
+    pub fn hosts(&self) -> Option<String> {
+        let lines = self.names.iter().map(|(name, address)| format!("{address}\t{name} {name}.\n")).collect::<String>();
+        (!lines.is_empty()).then_some(lines)
     }
 
     /// Whether sandboxes are plain processes.

@@ -9,7 +9,7 @@ use greenroom::{
         rest,
     },
     gateway::Gateway,
-    identity::Authenticator,
+    identity::{Authenticator, Scope},
     ids::{Epoch, SlotId, TemplateName, UserId},
     limits::Limits,
     pool::{Pools, PoolsParts},
@@ -30,13 +30,18 @@ use poem::{
     endpoint::BoxEndpoint,
     http::{HeaderName, HeaderValue, Method, header},
 };
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::store::Moody;
 
-const TOKEN: &str = "test-token-0123456789";
+pub const TOKEN: &str = "test-token-0123456789";
+/// Another user's.
+pub const BOBS: &str = "test-token-of-bob-012345";
+/// Of an administrator.
+pub const ROOT_TOKEN: &str = "root-token-0123456789";
+/// Of somebody who may only look.
+pub const GUEST_TOKEN: &str = "guest-token-0123456789";
 /// Sandboxes in all.
 pub const CAP: usize = 6;
 
@@ -58,6 +63,11 @@ pub fn house() -> House {
 
 /// A house with a pool for each of these templates.
 pub fn house_of(templates: &[&str]) -> House {
+    house_with(templates, Config::default())
+}
+
+/// A house with settings of its own, for the doors and for what users may.
+pub fn house_with(templates: &[&str], config: Config) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
     let metrics = Metrics::default();
@@ -85,10 +95,22 @@ pub fn house_of(templates: &[&str]) -> House {
     });
     let store = Moody::open(&state.dir);
     let audit = Audit::open(&config::Audit::default(), &state.dir, metrics.clone()).expect("the folder is writable");
+    let user = |name: &str| UserId::parse(name).expect("a good name");
+    let token =
+        |user, token: &str, scope| config::Token { scopes: vec![scope], ..config::Token::new(user, token.into()) };
+    let tokens = vec![
+        token(user("alice"), TOKEN, Scope::Sessions),
+        token(user("bob"), BOBS, Scope::Sessions),
+        token(user("root"), ROOT_TOKEN, Scope::Admin),
+        token(user("guest"), GUEST_TOKEN, Scope::Read),
+    ];
+    let auth = config::Auth { tokens, ..config::Auth::default() };
+    let authenticator = Arc::new(Authenticator::load(&auth, &state).expect("no keys are no fault"));
     let service = Arc::new(Service::new(Parts {
         pools: Arc::clone(&pools),
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
-        limits: Arc::new(Limits::new(&config::Limits::default()).expect("the defaults are good")),
+        identity: Arc::clone(&authenticator),
+        limits: Arc::new(Limits::new(&config).expect("the defaults are good")),
         store: Arc::clone(&store) as AnyStore,
         runtime,
         session: config::Session::default(),
@@ -97,14 +119,12 @@ pub fn house_of(templates: &[&str]) -> House {
         metrics: metrics.clone(),
         audit: audit.clone(),
     }));
-    let user = UserId::parse("alice").expect("a good name");
-    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
-    let authenticator = authenticator.with_token(user, &SecretString::from(TOKEN));
-    let config = Arc::new(Config { state, ..Config::default() });
+    let tiers = [("gold".to_owned(), config::Tier::default())].into();
+    let config = Arc::new(Config { state, tiers, ..config });
     let for_operators =
         Operators { service: Arc::clone(&service), reload: reload(), render_metrics: Arc::new(|| "up 1\n".to_owned()) };
     let operators = admin::app(for_operators, Arc::clone(&config), metrics.clone());
-    let users = rest::app(service, Arc::new(authenticator), config, metrics.clone());
+    let users = rest::app(service, authenticator, config, metrics.clone());
     House { folder, metrics, census, store, audit, users, operators }
 }
 
@@ -132,14 +152,18 @@ fn reload() -> Reload {
 impl House {
     /// Asks the door for users, as alice.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+        self.ask_as(TOKEN, method, path, body).await
+    }
+
+    /// Asks the door for users with this token.
+    pub async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Response {
+        let request = visitor().header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.users.get_response(finish(request, method, path, body)).await
     }
 
     /// Asks the door for users, as alice, with more headers.
     pub async fn ask_with(&self, method: Method, path: &str, headers: &[(&str, &[u8])], body: &Value) -> Response {
-        let request = Request::builder().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
-        let mut request = finish(request, method, path, Some(body.clone()));
+        let mut request = finish(alice(), method, path, Some(body.clone()));
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).expect("a name");
             request.headers_mut().append(name, HeaderValue::from_bytes(value).expect("a value"));
@@ -157,6 +181,18 @@ impl House {
         self.operators.get_response(finish(request, method, path, body)).await
     }
 
+    /// The lines of the audit log so far, without their times.
+    pub async fn audited(&self) -> Vec<Value> {
+        self.audit.settle(std::time::Duration::from_secs(20)).await;
+        let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl")).expect("it is there");
+        let line = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).expect("a line is JSON");
+            line.as_object_mut().expect("an object").remove("time").expect("a time");
+            line
+        };
+        text.lines().map(line).collect()
+    }
+
     /// A sandbox as the census knows it, without a container behind it.
     pub fn admit(&self, template: &str) -> (SlotId, Entry) {
         let slot = SlotId::random();
@@ -168,6 +204,15 @@ impl House {
         };
         (slot, self.census.admit(admission).expect("there is room"))
     }
+}
+
+fn alice() -> RequestBuilder {
+    visitor().header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+}
+
+/// A request of somebody without a token.
+pub fn visitor() -> RequestBuilder {
+    Request::builder().header(header::HOST, "127.0.0.1:8080")
 }
 
 fn finish(request: RequestBuilder, method: Method, path: &str, body: Option<Value>) -> Request {

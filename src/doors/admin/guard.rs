@@ -8,15 +8,15 @@
 //! `/metrics` and `/healthz` are watched by programs that know the server by a name of its network, such as `greenroom:8081`. They change
 //! nothing and tell numbers only, so any `Host` may ask for them; pages of another origin may not, which costs no such program anything.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use poem::{
     Endpoint, IntoResponse as _, Request, Response, Result,
-    http::{HeaderMap, header, uri::Authority},
+    http::{HeaderMap, header},
 };
 
 use crate::{
-    doors::http::refusal::Refusal,
+    doors::http::{refusal::Refusal, web::host},
     problem::{Code, Problem},
 };
 
@@ -48,18 +48,9 @@ fn comes_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.get_all(SEC_FETCH_SITE).iter().any(of_a_page)
 }
 
-/// Whether every name the request has for this host, and there must be one, is an address. HTTP/2 has it in place of `Host`.
+/// Whether the name the request has for this host, and there must be one, is an address.
 fn names_an_address(request: &Request) -> bool {
-    let in_headers =
-        request.headers().get_all(header::HOST).iter().map(|host| Authority::try_from(host.as_bytes()).ok());
-    let names: Vec<_> = in_headers.chain(request.uri().authority().cloned().map(Some)).collect();
-    !names.is_empty() && names.iter().all(|name| name.as_ref().is_some_and(is_address))
-}
-
-fn is_address(name: &Authority) -> bool {
-    let host = name.host();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
+    host::asked(request.uri(), request.headers()).is_ok_and(|name| host::is_address(&name))
 }
 
 #[cfg(test)]

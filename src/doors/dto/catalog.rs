@@ -3,7 +3,7 @@
 use poem_openapi::Object;
 
 use super::Usage;
-use crate::service::view::{MeView, Readiness, TemplateView};
+use crate::service::view::{FileLimits, MeView, Readiness, TemplateView};
 
 /// A recipe of sandboxes.
 #[derive(Debug, Clone, Object)]
@@ -53,29 +53,58 @@ impl From<(u32, u32)> for Pace {
     }
 }
 
+impl From<(usize, usize)> for Held {
+    fn from((held, limit): (usize, usize)) -> Self {
+        Self { held: held as u64, limit: limit as u64 }
+    }
+}
+
+/// How large things may be, in bytes.
+#[derive(Debug, Clone, Object)]
+pub struct Sizes {
+    /// A file that is written.
+    pub file_bytes: u64,
+    /// An archive, either way.
+    pub archive_bytes: u64,
+    /// A workspace on the disk.
+    pub workspace_bytes: u64,
+}
+
 /// The caller, and what is left to them.
 #[derive(Debug, Clone, Object)]
 pub struct Me {
     /// Who the token names.
     pub user: String,
+    /// The tier the limits are of; null: the usual ones.
+    pub tier: Option<String>,
     /// Sessions.
     pub sessions: Held,
+    /// Event streams, and files and archives under way.
+    pub streams: Held,
     /// Opening sessions.
     pub opens: Pace,
     /// Sending prompts.
     pub prompts: Pace,
+    /// All other calls.
+    pub reads: Pace,
+    /// Sizes.
+    pub sizes: Sizes,
     /// All tokens the caller ever used, over restarts too.
     pub usage: Usage,
 }
 
 impl From<MeView> for Me {
     fn from(me: MeView) -> Self {
-        let (held, limit) = me.sessions;
+        let FileLimits { file_bytes, archive_bytes, workspace_bytes, .. } = me.files;
         Self {
             user: me.user,
-            sessions: Held { held: held as u64, limit: limit as u64 },
+            tier: me.tier.map(String::from),
+            sessions: me.sessions.into(),
+            streams: me.streams.into(),
             opens: me.opens.into(),
             prompts: me.prompts.into(),
+            reads: me.reads.into(),
+            sizes: Sizes { file_bytes, archive_bytes, workspace_bytes },
             usage: me.usage.into(),
         }
     }

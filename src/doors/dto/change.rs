@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use poem_openapi::{Object, types::Example};
 
 use super::{
-    open::{Credential, api_key, seconds, short_name},
+    open::{Credential, api_key, hosts, seconds, short_name},
     policy::PermissionPolicy,
 };
 use crate::{problem::Problem, service::view};
@@ -28,6 +28,9 @@ pub struct ChangeSession {
     pub max_age_s: Option<u32>,
     /// The whole policy: what isn't named in it is asked. A request that is open already still waits for its user.
     pub permissions: Option<PermissionPolicy>,
+    /// All that its tools may reach beyond its template's list: hosts that aren't named are gone, and connections to them end. The forms are those
+    /// of an open.
+    pub egress: Option<Vec<String>>,
     /// The user's own access to the model API, from the next call on.
     pub credential: Option<Credential>,
 }
@@ -54,6 +57,7 @@ impl TryFrom<ChangeSession> for view::ChangeSession {
             idle_timeout: seconds(request.idle_timeout_s),
             max_age: seconds(request.max_age_s),
             permissions: request.permissions.map(Into::into),
+            egress: request.egress.map(hosts).transpose()?,
             api_key: request.credential.map(|credential| api_key(credential.api_key)).transpose()?,
         })
     }

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::policy::PermissionPolicy;
 use crate::{
+    config::HostPattern,
     ids::{NameError, TemplateName, WorkspaceName},
     problem::{Code, Problem},
     service::view,
@@ -18,6 +19,8 @@ use crate::{
 
 /// The longest name of a mode or model, in bytes.
 const NAME_LENGTH_MAX: usize = 128;
+/// As much of a host that is none as the refusal repeats, in characters.
+const HOSTS_SHOWN: usize = 64;
 /// The longest API key, in bytes.
 const API_KEY_LENGTH_MAX: usize = 512;
 
@@ -49,6 +52,9 @@ pub struct OpenSession {
     pub queue_timeout_s: Option<u32>,
     /// What becomes of the agent's requests for permission; left out: as the template says.
     pub permissions: Option<PermissionPolicy>,
+    /// What its tools may reach beyond its template's list, as `host`, `host:port` or `*.domain:port`; without a port: 443 and 80. Each has to be
+    /// within what the template offers. At most 64.
+    pub egress: Option<Vec<String>>,
 }
 
 impl Example for OpenSession {
@@ -86,6 +92,7 @@ impl TryFrom<OpenSession> for view::OpenSession {
             max_age: seconds(request.max_age_s),
             queue_timeout: seconds(request.queue_timeout_s),
             permissions: request.permissions.map(Into::into),
+            egress: request.egress.map(hosts).transpose()?.unwrap_or_default(),
             default: false,
         })
     }
@@ -114,6 +121,21 @@ pub(super) fn short_name(field: &str, text: Option<String>) -> Result<Option<Str
         }
         text => Ok(text),
     }
+}
+
+/// Hosts and patterns, each once.
+pub(super) fn hosts(texts: Vec<String>) -> Result<Vec<HostPattern>, Problem> {
+    let mut patterns = Vec::with_capacity(texts.len().min(HOSTS_SHOWN));
+    for text in texts {
+        let pattern = text.parse::<HostPattern>().map_err(|fault| {
+            let shown: String = text.chars().filter(|char| !char.is_control()).take(HOSTS_SHOWN).collect();
+            invalid(format!("egress: {shown:?} {fault}"))
+        })?;
+        if !patterns.contains(&pattern) {
+            patterns.push(pattern);
+        }
+    }
+    Ok(patterns)
 }
 
 pub(super) fn api_key(key: Password) -> Result<SecretString, Problem> {

@@ -99,6 +99,8 @@ pub struct Reloaded {
     pub resized: Vec<String>,
     /// Templates whose permissions are different, for sessions that open from now on.
     pub permissions: Vec<String>,
+    /// Templates whose agents' tools may reach other hosts, for open sessions too.
+    pub egress: Vec<String>,
     /// Templates that are gone: their stock goes, their sessions go on.
     pub removed: Vec<String>,
     /// Settings of `pool` that apply at once.
@@ -109,7 +111,7 @@ pub struct Reloaded {
 
 impl From<Changes> for Reloaded {
     fn from(changes: Changes) -> Self {
-        let Changes { added, changed, resized, permissions, removed, pool, restart_needed } = changes;
-        Self { added, changed, resized, permissions, removed, pool, restart_needed }
+        let Changes { added, changed, resized, permissions, egress, removed, pool, restart_needed } = changes;
+        Self { added, changed, resized, permissions, egress, removed, pool, restart_needed }
     }
 }

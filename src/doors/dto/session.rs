@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use poem_openapi::{Enum, Object};
 
 use super::{Time, Usage, milliseconds, policy::PermissionPolicy};
-use crate::service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView};
+use crate::{
+    config::HostPattern,
+    service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView, Traffic},
+};
 
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -178,6 +181,8 @@ pub struct Session {
     pub idle_timeout_s: u64,
     /// The policy in force: what becomes of the agent's requests for permission.
     pub permissions: PermissionPolicy,
+    /// What its agent's tools may reach beside the model.
+    pub egress: Egress,
     /// True after the server was restarted, for a session that was opened with a key of the user's own: keys are never written down. Its agent's
     /// calls of the model API are refused until the key was sent again.
     pub needs_credential: bool,
@@ -210,6 +215,7 @@ impl From<SessionView> for Session {
             expires_at: Time(session.expires_at),
             idle_timeout_s: session.idle_timeout.as_secs(),
             permissions: session.permissions.into(),
+            egress: session.egress.into(),
             needs_credential: session.needs_credential,
             lease: session.lease.into(),
             last_seq: session.last_seq,
@@ -217,6 +223,24 @@ impl From<SessionView> for Session {
             usage: session.usage.into(),
             end: session.end.map(Into::into),
         }
+    }
+}
+
+/// What a session's tools may reach beside the model, and what passed.
+#[derive(Debug, Clone, Object)]
+pub struct Egress {
+    /// The template's list and what the session has of its offer. Empty: nothing; so it is once the session is over.
+    pub hosts: Vec<String>,
+    /// Bytes to those hosts so far, TLS included.
+    pub bytes_sent: u64,
+    /// Bytes from them so far.
+    pub bytes_received: u64,
+}
+
+impl From<(Vec<HostPattern>, Traffic)> for Egress {
+    fn from((hosts, traffic): (Vec<HostPattern>, Traffic)) -> Self {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        Self { hosts, bytes_sent: traffic.sent, bytes_received: traffic.received }
     }
 }
 

@@ -36,21 +36,21 @@ macro_rules! failures {
 
 failures! {
     /// Calls that only need a token.
-    Plain: 400 401 500 503;
+    Plain: 400 401 429 500 503;
     /// Calls about one thing of the caller's.
-    Lookup: 400 401 404 500 503;
+    Lookup: 400 401 404 429 500 503;
     /// Calls that open a session.
     Opening: 400 401 409 413 415 422 429 500 502 503 504;
     /// Calls that change a session.
-    Amending: 400 401 404 409 412 413 415 500 502 503 504;
+    Amending: 400 401 404 409 412 413 415 429 500 502 503 504;
     /// Calls that start a turn.
     Prompting: 400 401 404 409 413 415 422 429 500 503;
     /// The call that may do both.
     Chatting: 400 401 409 413 415 429 500 502 503 504;
     /// Calls that change a turn.
-    Changing: 400 401 404 409 500 503;
+    Changing: 400 401 404 409 429 500 503;
     /// Calls with a body that change something.
-    Answering: 400 401 404 409 413 415 500 503;
+    Answering: 400 401 404 409 413 415 429 500 503;
     /// Calls that read events.
     Reading: 400 401 404 410 429 500 503;
     /// The call that gives a ticket.
@@ -59,8 +59,10 @@ failures! {
     Fetching: 400 401 404 409 429 500;
     /// Calls that write a file, which may be called anything.
     Storing: 400 401 404 409 413 429 500;
+    /// Calls that make an API key.
+    Minting: 400 401 413 415 500;
     /// Calls that remove something.
-    Removing: 400 401 404 409 500;
+    Removing: 400 401 404 409 429 500;
     /// Calls that give a whole workspace.
     Packing: 400 401 404 409 413 429 500;
     /// Calls that take a whole workspace.
@@ -102,7 +104,12 @@ impl<T: ApiResponse, F: Failures> ApiResponse for Answer<T, F> {
         for response in responses.iter_mut().filter(|response| response.description.is_empty()) {
             response.description = "Done.";
         }
-        responses.extend(F::STATUSES.iter().copied().map(problem_response));
+        for status in F::STATUSES.iter().copied() {
+            let for_operators = !F::STATUSES.contains(&401);
+            responses.push(problem_response(status, for_operators));
+            // Whoever may be asked for a token may have one that doesn't allow this.
+            responses.extend((status == 401).then(|| problem_response(403, for_operators)));
+        }
         MetaResponses { responses }
     }
 
@@ -116,10 +123,13 @@ impl<T: ApiResponse, F: Failures> ApiResponse for Answer<T, F> {
     }
 }
 
-fn problem_response(status: u16) -> MetaResponse {
+fn problem_response(status: u16, for_operators: bool) -> MetaResponse {
     let description = match status {
         400 => "The request is malformed or breaks a stated rule.",
-        401 => "No token, or one that names nobody; or the model API refused the user's key.",
+        401 => {
+            "No token, or one that is good for nothing here, whatever the reason; or the model API refused the user's key."
+        }
+        403 if !for_operators => "The token is good, but lacks the scope that this call needs.",
         403 => "The request comes from a web page, or it names a host that isn't an IP address or `localhost`.",
         404 => "There is nothing there, or it is somebody else's.",
         409 => "In conflict with the present state; `code` says how.",

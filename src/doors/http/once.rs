@@ -21,6 +21,11 @@ const KEY_MAX: usize = 255;
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::doors) struct OnceKey(Option<String>);
 
+/// Whether a request has a key, good or bad.
+pub(in crate::doors) fn has_key(request: &Request) -> bool {
+    request.headers().contains_key(KEY)
+}
+
 impl<'a> ApiExtractor<'a> for OnceKey {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
 
@@ -87,7 +92,7 @@ impl<P: Payload + ParsePayload> ParsePayload for Digested<P> {
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
         let bytes = bounded::<P>(request, body).await?;
-        let keyed = request.headers().contains_key(KEY);
+        let keyed = has_key(request);
         // What can't be read here can't be read there either, and is refused.
         let digest = keyed.then(|| digest(&serde_json::from_slice(&bytes).unwrap_or_default()));
         let payload = P::from_request(request, &mut RequestBody::new(Body::from(bytes))).await?;

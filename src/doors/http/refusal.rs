@@ -19,11 +19,14 @@ use poem_openapi::{
 use super::{routes::Routes, trace::RequestId};
 use crate::{
     doors::dto::problem::ProblemBody,
+    ids::random_fraction,
     problem::{Code, Problem, RateState},
 };
 
 /// The longest text of a parser that is passed on, in characters: it may quote the request.
 const QUOTE_MAX: usize = 300;
+/// By how many seconds callers are spread at least who are all told to come back.
+const SPREAD: u64 = 2;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
@@ -164,7 +167,7 @@ fn add_headers(problem: &Problem, response: &mut Response) {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Some(delay) = problem.retry_after {
-        headers.insert(header::RETRY_AFTER, whole_seconds(delay).max(1).into());
+        headers.insert(header::RETRY_AFTER, spread(whole_seconds(delay), random_fraction()).into());
     }
     if let Some(state) = &problem.rate {
         headers.insert(RATE_LIMIT_POLICY, text_value(policy_field(state)));
@@ -193,8 +196,41 @@ fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
+/// A time to come back that is never too early, and not the same for all who are sent away at once: later by up to a quarter, and by up to
+/// [`SPREAD`] where that is longer. `chance`: from 0 to 1.
+fn spread(seconds: u64, chance: f64) -> u64 {
+    let seconds = seconds.max(1);
+    let most = (seconds / 4).max(SPREAD);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "seconds of a pause"
+    )]
+    let more = (most as f64 * chance).round() as u64;
+    seconds + more
+}
+
 /// What the server put beside every request.
 pub(in crate::doors) fn given<T: Send + Sync + 'static>(request: &Request) -> Result<&T> {
     let missing = || Refusal(Problem::internal(format!("a request came without {}", std::any::type_name::<T>())));
     Ok(request.data::<T>().ok_or_else(missing)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_come_back_too_early_or_much_too_late() {
+        for (seconds, latest) in [(0, 3), (1, 3), (8, 10), (60, 75), (3600, 4500)] {
+            assert_eq!(spread(seconds, 0.0), seconds.max(1));
+            assert_eq!(spread(seconds, 1.0), latest);
+            assert!((seconds.max(1)..=latest).contains(&spread(seconds, 0.4)));
+        }
+        assert!(
+            (0..100).map(|step| spread(60, f64::from(step) / 99.0)).collect::<std::collections::BTreeSet<_>>().len()
+                > 10
+        );
+    }
 }

@@ -57,9 +57,28 @@ impl Routes {
     pub(in crate::doors) fn methods(&self, response: &Response) -> String {
         let pattern = response.data::<PathPattern>();
         let route = pattern.and_then(|pattern| self.routes.get(&blanked(&pattern.0)));
-        // The routes beside the API, the document and its page, can only be read.
-        route.map_or_else(|| "GET".to_owned(), |route| route.methods.join(", "))
+        offered(route)
     }
+
+    /// The methods that are offered at a path, for who asks before there is an answer.
+    pub(super) fn methods_at(&self, path: &str) -> String {
+        let parts: Vec<&str> = path.split('/').collect();
+        offered(self.routes.values().find(|route| route.covers(&parts)))
+    }
+}
+
+impl Route {
+    fn covers(&self, parts: &[&str]) -> bool {
+        let own: Vec<&str> = self.path.split('/').collect();
+        let takes_the_rest = own.last() == Some(&"{path}");
+        let as_many = own.len() == parts.len() || (takes_the_rest && own.len() < parts.len());
+        as_many && own.iter().zip(parts).all(|(own, part)| own.starts_with([':', '{']) || own == part)
+    }
+}
+
+/// The routes beside the API, the document and its page, can only be read.
+fn offered(route: Option<&Route>) -> String {
+    route.map_or_else(|| "GET".to_owned(), |route| route.methods.join(", "))
 }
 
 fn blanked(path: &str) -> String {

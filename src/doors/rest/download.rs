@@ -8,7 +8,9 @@ use std::{io, marker::PhantomData};
 use futures_util::stream;
 use poem::{
     Body, IntoResponse, Response,
-    http::header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS},
+    http::header::{
+        CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use poem_openapi::{
     ApiResponse,
@@ -22,6 +24,9 @@ use super::{
     media::{Media, bytes},
 };
 use crate::{config, problem::Problem, service::files::Outgoing};
+
+/// For a browser that shows a file all the same: as of no origin, without scripts, and nothing is fetched for it.
+const POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
 
 /// Bytes on their way to a client.
 pub(super) struct Download<M> {
@@ -83,8 +88,10 @@ impl<M: Media> IntoResponse for Download<M> {
         let response = Response::builder()
             .content_type(M::TYPE)
             .header(CACHE_CONTROL, "no-store")
-            // What an agent wrote is never a page of ours.
-            .header(X_CONTENT_TYPE_OPTIONS, "nosniff");
+            // What an agent wrote is never a page of ours: it is kept instead of shown, not guessed at, and runs nothing if it is shown all the same.
+            .header(X_CONTENT_TYPE_OPTIONS, "nosniff")
+            .header(CONTENT_DISPOSITION, M::DISPOSITION)
+            .header(CONTENT_SECURITY_POLICY, POLICY);
         let response = match size {
             Some(size) => response.header(CONTENT_LENGTH, size),
             None => response,

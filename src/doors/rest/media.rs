@@ -6,6 +6,8 @@ use poem_openapi::registry::{MetaMediaType, MetaSchema, MetaSchemaRef};
 pub(super) trait Media: Send + Sync + 'static {
     /// As it is named.
     const TYPE: &'static str;
+    /// What a browser does with it: keep it, under the path's last name or a better one.
+    const DISPOSITION: &'static str = "attachment";
 
     /// As the document has it.
     fn described() -> Vec<MetaMediaType> {
@@ -30,6 +32,7 @@ pub(super) struct Tar;
 
 impl Media for Tar {
     const TYPE: &'static str = "application/x-tar";
+    const DISPOSITION: &'static str = "attachment; filename=\"workspace.tar\"";
 
     fn is_called(name: &str) -> bool {
         let name = name.split(';').next().unwrap_or_default().trim();

@@ -22,7 +22,7 @@ use super::{
     etag::{IfMatch, etag},
     once::{Digested, OnceKey},
     rendered::Rendered,
-    token::{MayAct, MayRead},
+    token::{MayAct, MayOpen, MayRead},
 };
 use crate::{
     identity::Actor,
@@ -92,7 +92,7 @@ impl Sessions {
     async fn open(
         &self,
         door: Data<&Arc<Door>>,
-        token: MayAct,
+        token: MayOpen,
         /// Makes it safe to send the request again: for 24 hours the same key with the same body opens nothing further and gets the same answer.
         #[oai(name = "Idempotency-Key")]
         once: OnceKey,
@@ -125,6 +125,7 @@ impl Sessions {
     ///
     /// The caller's, newest first. Those that are over stay for a while.
     #[oai(path = "/sessions", method = "get", operation_id = "list_sessions")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
         door: Data<&Arc<Door>>,

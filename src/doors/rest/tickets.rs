@@ -25,6 +25,7 @@ use crate::{
     identity::{Caller, Proven},
     ids::SessionId,
     problem::{Code, Problem},
+    service::admission::Call,
 };
 
 /// The parameter, and the scheme's name in the document.
@@ -101,7 +102,10 @@ impl<'a> ApiExtractor<'a> for MayFollow {
         options: ExtractParamOptions<()>,
     ) -> Result<Self> {
         match redeemed(request)? {
-            Some(proven) => Ok(Self(token::allowed(token::known(request, proven).reader())?.on(trail(request)))),
+            Some(proven) => {
+                let proven = token::known(request, proven, Call::Other)?;
+                Ok(Self(token::allowed(proven.reader())?.on(trail(request))))
+            }
             None => MayRead::from_request(request, body, options).await.map(|token| Self(token.0)),
         }
     }

@@ -21,7 +21,7 @@ use super::{
     once::{Digested, OnceKey},
     rendered::Rendered,
     stream::{EventStream, Scope, Stop},
-    token::{MayAct, MayRead},
+    token::{MayAct, MayPrompt, MayRead},
 };
 use crate::{
     identity::Actor,
@@ -91,7 +91,7 @@ impl Turns {
     async fn start(
         &self,
         door: Data<&Arc<Door>>,
-        token: MayAct,
+        token: MayPrompt,
         /// The session.
         id: Path<String>,
         /// Makes it safe to send the request again: for 24 hours the same key with the same body starts nothing further and gets the same answer.
@@ -166,7 +166,7 @@ impl Turns {
     async fn chat(
         &self,
         door: Data<&Arc<Door>>,
-        token: MayAct,
+        token: MayPrompt,
         stop: Stop,
         body: Chat,
     ) -> Answer<EventStream, Chatting> {

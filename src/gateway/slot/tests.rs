@@ -2,7 +2,7 @@
 
 mod model;
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{path::PathBuf, sync::atomic::Ordering, time::Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};

@@ -14,7 +14,7 @@ use super::{labels, podman};
 use crate::{
     runtime::{
         Owner,
-        command::{RELAY_PORT, supervisor_arguments},
+        command::{PORTS, supervisor_arguments},
     },
     sandbox::spec::{SandboxSpec, inside},
 };
@@ -125,7 +125,7 @@ fn host(spec: &SandboxSpec, setting: &Setting) -> HostConfig {
 }
 
 fn entrypoint(spec: &SandboxSpec) -> Vec<String> {
-    let arguments = supervisor_arguments(spec, inside::RUN, RELAY_PORT);
+    let arguments = supervisor_arguments(spec, inside::RUN, PORTS);
     std::iter::once(inside::SUPERVISOR.to_owned())
         .chain(arguments.iter().map(|argument| argument.to_string_lossy().into_owned()))
         .collect()

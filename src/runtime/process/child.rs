@@ -6,7 +6,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use crate::{
-    runtime::{BoxState, command::supervisor_arguments},
+    runtime::{
+        BoxState,
+        command::{Ports, supervisor_arguments},
+    },
     sandbox::spec::SandboxSpec,
 };
 
@@ -25,7 +28,7 @@ impl Running {
     pub(super) fn start(spec: &SandboxSpec, home: &Path) -> std::io::Result<Self> {
         let mut command = Command::new(&spec.supervisor);
         // The loopback is everybody's here: the supervisor chooses a port and tells it over the link.
-        command.args(supervisor_arguments(spec, &spec.run_dir, 0)).args(&spec.command);
+        command.args(supervisor_arguments(spec, &spec.run_dir, Ports::default())).args(&spec.command);
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&spec.env);
         command.env("HOME", home).env("TMPDIR", home).current_dir(home);
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());

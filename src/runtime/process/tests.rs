@@ -74,8 +74,10 @@ async fn the_supervisor_starts_in_the_slots_home_with_an_environment_of_its_own(
     let told = written(&home.join("told")).await;
     let run = slot.path().join("run");
     let home = home.display();
-    let arguments =
-        format!("--run-dir {} --orphan-grace-ms 60000 --ring-bytes 4096 --relay-port 0 -- agent", run.display());
+    let arguments = format!(
+        "--run-dir {} --orphan-grace-ms 60000 --ring-bytes 4096 --relay-port 0 --proxy-port 0 -- agent",
+        run.display()
+    );
     assert_eq!(told, format!("{home}\n{home}\ngreen\n[]\n{arguments}\n"));
     process.remove(&container).await.expect("removed");
 }

@@ -4,7 +4,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Recipe, Starter};
 use crate::{
-    config::Template,
     ids::hex,
     sandbox::{slot::Fingerprint, spec::inside},
     supervisor::frames,
@@ -18,8 +17,7 @@ impl Starter {
     }
 
     pub(super) fn fingerprint(&self, recipe: &Recipe, image: &str) -> Fingerprint {
-        // How many are kept is no part of any.
-        let template = Template { min_warm: None, max_warm: None, ..Template::clone(&recipe.template) };
+        let template = recipe.template.recipe();
         let ingredients = serde_json::json!({
             "greenroom": env!("CARGO_PKG_VERSION"),
             "link": frames::VERSION,
@@ -46,7 +44,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{self, Protocol},
+        config::{self, PermissionPolicy, Protocol, Template, TemplateEgress, Verdict},
         gateway::Gateway,
         ids::{Epoch, TemplateName},
         runtime::{Runtime, process::Process},
@@ -99,6 +97,11 @@ mod tests {
 
         let sized = Template { min_warm: Some(7), max_warm: Some(9), ..template() };
         assert_eq!(usual("/bin/one").fingerprint_of(&recipe(sized, None, "one")), Some(known.clone()));
+        let egress =
+            TemplateEgress { allow: vec!["registry.example".parse().expect("a pattern")], ..TemplateEgress::default() };
+        let permissions = PermissionPolicy { default: Verdict::Deny, ..PermissionPolicy::default() };
+        let decided_in_a_session = Template { egress, permissions, ..template() };
+        assert_eq!(usual("/bin/one").fingerprint_of(&recipe(decided_in_a_session, None, "one")), Some(known.clone()));
         assert_eq!(usual("/bin/one").fingerprint_of(&Recipe { image_id: None, ..plain() }), None);
 
         let grace = config::Sandbox { orphan_grace: Duration::from_secs(1), ..config::Sandbox::default() };

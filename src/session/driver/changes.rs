@@ -140,7 +140,7 @@ impl Driver {
     }
 
     fn apply(&mut self, change: SessionChange) {
-        let SessionChange { labels, mode, model, idle, max_age, permissions, key } = change;
+        let SessionChange { labels, mode, model, idle, max_age, permissions, egress, key } = change;
         let expires_at = max_age.map(|age| self.expiry(age));
         let own_key = key.is_some();
         if own_key {
@@ -165,6 +165,10 @@ impl Driver {
             preferences.expires_at = expires_at.unwrap_or(preferences.expires_at);
             if let Some(permissions) = permissions {
                 preferences.permissions = permissions;
+            }
+            if let Some(egress) = egress {
+                self.binding.egress.replace(&egress);
+                preferences.egress = egress;
             }
             self.clock.times_changed(&status);
         }

@@ -79,6 +79,14 @@ impl Trail {
         self.note(|facts| facts.template = Some(name.clone()));
     }
 
+    /// The API key it is about, and whose it is.
+    pub fn key(&self, owner: &UserId, id: &str) {
+        self.note(|facts| {
+            facts.owned_by(owner);
+            facts.object = Some(id.to_owned());
+        });
+    }
+
     /// The API key (its id), the stored key (its name) or the sandbox (its id) it is about. Never anything a client sent unchecked.
     pub fn object(&self, name: &str) {
         self.note(|facts| facts.object = Some(name.to_owned()));

@@ -102,6 +102,8 @@ fn the_supervisor_is_the_first_process_and_gets_the_command() {
             "4194304",
             "--relay-port",
             "41000",
+            "--proxy-port",
+            "41001",
             "--"
         ])
     );
