@@ -16,6 +16,7 @@ mod problems;
 mod read;
 mod readiness;
 mod recover;
+mod room;
 mod settle;
 mod terms;
 pub mod tickets;
@@ -103,6 +104,7 @@ pub struct Service {
     last_look: readiness::LastLook,
     desk: files::Desk,
     tickets: Tickets,
+    scales: room::Scales,
     stopping: AtomicBool,
 }
 
@@ -152,6 +154,7 @@ impl Service {
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
             tickets: Tickets::default(),
+            scales: room::Scales::default(),
             stopping: AtomicBool::new(false),
         }
     }
