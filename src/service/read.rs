@@ -215,6 +215,7 @@ impl SessionView {
         };
         Self {
             id: session.id.clone(),
+            user: identity.user.clone(),
             state,
             template: identity.template.clone(),
             workspace: identity.workspace.clone(),
