@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::Service;
 use crate::{
-    identity::{Actor, Caller},
+    identity::{Actor, Caller, Standing},
     ids::SessionId,
     limits::{FileLimits, Permit},
     problem::{Code, Problem},
@@ -82,6 +82,8 @@ pub struct Outgoing {
     source: Option<Source>,
     size: Option<u64>,
     desk: Desk,
+    /// How long they may go on coming.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -98,6 +100,8 @@ pub struct Incoming {
     sink: Option<Sink>,
     limit: u64,
     desk: Desk,
+    /// How long they may go on coming.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -132,6 +136,7 @@ impl Service {
                 size: Some(file.size()),
                 source: Some(Source::File(file)),
                 desk: self.desk.clone(),
+                standing: caller.standing.clone(),
                 _permit: permit,
             }),
             Err(listing) => FoundFile::Folder(listing),
@@ -156,7 +161,7 @@ impl Service {
         let permit = self.allowance(caller).hold_stream(&caller.user)?;
         let upload = self.desk.run(move || workspace.begin_file(&path, limit)).await?;
         let sink = Some(Sink::File(Box::new(upload)));
-        Ok(Incoming { sink, limit, desk: self.desk.clone(), _permit: permit })
+        Ok(Incoming { sink, limit, desk: self.desk.clone(), standing: caller.standing.clone(), _permit: permit })
     }
 
     /// Removes a file or a folder.
@@ -197,7 +202,7 @@ impl Service {
             }
         }
         let source = Some(Source::Archive(packer));
-        Ok(Outgoing { source, size: None, desk: self.desk.clone(), _permit: permit })
+        Ok(Outgoing { source, size: None, desk: self.desk.clone(), standing: caller.standing.clone(), _permit: permit })
     }
 
     /// Begins to unpack an archive over the workspace.
@@ -210,7 +215,13 @@ impl Service {
         check_announced(announced, limits.bytes)?;
         let permit = self.allowance(caller).hold_stream(&caller.user)?;
         let sink = Some(Sink::Archive(Box::new(workspace.unpack(limits))));
-        Ok(Incoming { sink, limit: limits.bytes, desk: self.desk.clone(), _permit: permit })
+        Ok(Incoming {
+            sink,
+            limit: limits.bytes,
+            desk: self.desk.clone(),
+            standing: caller.standing.clone(),
+            _permit: permit,
+        })
     }
 
     fn archive_limits(&self, caller: &Caller) -> ArchiveLimits {

@@ -1,6 +1,6 @@
 //! What web pages may do at the door for users, and what browsers are told of its answers.
 
-use greenroom::config::{Config, WebHost, Server, WebOrigin};
+use greenroom::config::{Config, Server, WebHost, WebOrigin};
 use poem::{
     Endpoint as _, Request, RequestBuilder, Response,
     http::{Method, StatusCode, header},

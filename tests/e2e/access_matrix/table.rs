@@ -63,6 +63,9 @@ pub const TABLE: &[Row] = &[
     without("list_templates", Other::NobodysThings),
     without("list_pools", Other::NobodysThings),
     without("get_me", Other::OwnOnly),
+    with("create_key", Other::ForAdministrators, r#"{"user": "mallory", "scopes": ["admin"]}"#),
+    without("list_keys", Other::ForAdministrators),
+    without("revoke_key", Other::ForAdministrators),
 ];
 
 /// What the table says of an operation.
