@@ -250,6 +250,7 @@ impl App {
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
         serving.spawn(Arc::clone(&self.authenticator).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
+        serving.spawn(Arc::clone(&self.service).watch_room(self.background.child_token()));
         serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();
         self.audit.server_started();

@@ -16,6 +16,7 @@ mod problems;
 mod read;
 mod readiness;
 mod recover;
+mod room;
 mod settle;
 mod terms;
 mod turns;
@@ -101,6 +102,7 @@ pub struct Service {
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     desk: files::Desk,
+    scales: room::Scales,
     stopping: AtomicBool,
 }
 
@@ -149,6 +151,7 @@ impl Service {
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
+            scales: room::Scales::default(),
             stopping: AtomicBool::new(false),
         }
     }

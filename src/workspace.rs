@@ -14,10 +14,12 @@ mod gate;
 mod listing;
 mod path;
 mod reader;
+mod scale;
 mod shelf;
 mod smallest;
 mod trash;
 mod upload;
+mod weigh;
 
 use std::{
     collections::{HashMap, hash_map},
@@ -41,8 +43,10 @@ pub use self::{
     listing::{Entry, EntryKind, Listing},
     path::FilePath,
     reader::FileReader,
+    scale::{Charge, Used},
     shelf::Shelved,
     upload::{Upload, Written},
+    weigh::Weigher,
 };
 use crate::{
     ids::{UserId, WorkspaceName, hex},
@@ -176,7 +180,7 @@ impl WorkspaceHold {
         let failed = |step| move |source| WorkspaceError::Io { step, source };
         slot.set_belongs_to(&self.home).map_err(failed("claim"))?;
         if !self.exists() {
-            self.is_in(slot);
+            self.is_in(slot).is_new();
             return Ok(());
         }
         let inside = slot.workspace();
@@ -196,9 +200,10 @@ impl WorkspaceHold {
     }
 
     /// The workspace is in this slot: its user can reach the files there.
-    pub fn is_in(&self, slot: &Slot) {
-        let live = LiveWorkspace { dir: slot.workspace(), gate: Arc::default() };
-        self.all.held().insert(self.home.clone(), Some(live));
+    pub fn is_in(&self, slot: &Slot) -> LiveWorkspace {
+        let live = LiveWorkspace { dir: slot.workspace(), gate: Arc::default(), scale: Arc::default() };
+        self.all.held().insert(self.home.clone(), Some(live.clone()));
+        live
     }
 
     /// Moves the workspace home. The slot's container must be gone, or the agent could still write. Waits for the moment it takes those who

@@ -16,7 +16,9 @@ use crate::{
     limits::{FileLimits, Permit},
     problem::{Code, Problem},
     session::policy::Refusal,
-    workspace::{ArchiveLimits, FileError, FilePath, FileReader, Found, LiveWorkspace, Packer, Unpacker, Upload},
+    workspace::{
+        ArchiveLimits, Charge, FileError, FilePath, FileReader, Found, LiveWorkspace, Packer, Unpacker, Upload,
+    },
 };
 
 pub use crate::workspace::{Entry, EntryKind, Listing, Written};
@@ -99,6 +101,10 @@ enum Source {
 pub struct Incoming {
     sink: Option<Sink>,
     limit: u64,
+    /// The room it takes. None: it is whole.
+    charge: Option<Charge>,
+    /// What came of it stays, if it doesn't come to its end.
+    leaves_parts: bool,
     desk: Desk,
     /// How long they may go on coming.
     pub standing: Standing,
@@ -159,9 +165,11 @@ impl Service {
         let limit = self.allowance(caller).files().file_bytes;
         check_announced(announced, limit)?;
         let permit = self.allowance(caller).hold_stream(&caller.user)?;
+        let charge = Some(self.charge(caller, &workspace, announced).await?);
         let upload = self.desk.run(move || workspace.begin_file(&path, limit)).await?;
         let sink = Some(Sink::File(Box::new(upload)));
-        Ok(Incoming { sink, limit, desk: self.desk.clone(), standing: caller.standing.clone(), _permit: permit })
+        let standing = caller.standing.clone();
+        Ok(Incoming { sink, limit, charge, leaves_parts: false, desk: self.desk.clone(), standing, _permit: permit })
     }
 
     /// Removes a file or a folder.
@@ -177,7 +185,9 @@ impl Service {
     ) -> Result<(), Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let path = FilePath::parse(path.as_bytes())?;
-        let left = self.desk.run(move || workspace.delete(&path, recursive)).await?;
+        let removal = workspace.clone();
+        let left = self.desk.run(move || removal.delete(&path, recursive)).await?;
+        workspace.has_shrunk();
         if let Some(trash) = left {
             self.workspaces.clear_soon(trash);
         }
@@ -209,19 +219,16 @@ impl Service {
     ///
     /// # Errors
     /// Too large, the session over, too many streams.
-    pub fn unpack(&self, caller: &Actor, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
+    pub async fn unpack(&self, caller: &Actor, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let limits = self.archive_limits(caller);
         check_announced(announced, limits.bytes)?;
         let permit = self.allowance(caller).hold_stream(&caller.user)?;
+        let charge = Some(self.charge(caller, &workspace, announced).await?);
         let sink = Some(Sink::Archive(Box::new(workspace.unpack(limits))));
-        Ok(Incoming {
-            sink,
-            limit: limits.bytes,
-            desk: self.desk.clone(),
-            standing: caller.standing.clone(),
-            _permit: permit,
-        })
+        let limit = limits.bytes;
+        let standing = caller.standing.clone();
+        Ok(Incoming { sink, limit, charge, leaves_parts: true, desk: self.desk.clone(), standing, _permit: permit })
     }
 
     fn archive_limits(&self, caller: &Caller) -> ArchiveLimits {
@@ -287,6 +294,9 @@ impl Incoming {
     /// They can't be written. Nothing more is taken then.
     pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Problem> {
         let mut sink = self.take_sink()?;
+        if let Some(charge) = &mut self.charge {
+            charge.add(bytes.len() as u64)?;
+        }
         let write = self.desk.run(move || {
             match &mut sink {
                 Sink::File(upload) => upload.write(&bytes),
@@ -308,10 +318,26 @@ impl Incoming {
             Sink::File(upload) => upload.finish(),
             Sink::Archive(unpacker) => unpacker.finish().map(|()| Written::Replaced),
         });
-        finish.await
+        let written = finish.await?;
+        self.keep_charge();
+        Ok(written)
+    }
+
+    fn keep_charge(&mut self) {
+        if let Some(charge) = self.charge.take() {
+            charge.keep();
+        }
     }
 
     fn take_sink(&mut self) -> Result<Sink, Problem> {
         self.sink.take().ok_or_else(|| Problem::internal("gave bytes after a failure"))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if self.leaves_parts {
+            self.keep_charge();
+        }
     }
 }

@@ -189,6 +189,10 @@ impl Service {
             also,
         };
         let session = session::spawn(opened, &self.around);
+        if exists && let Some(workspace) = self.workspaces.live(&caller.user, &session.identity.workspace) {
+            // What it takes is known by the time its first turn begins.
+            self.weigh_soon(&workspace);
+        }
         // Nobody is told of a session that a crash could take back.
         if let Err(problem) = self.settled(&session).await {
             let (reply, _nobody_waits) = oneshot::channel();

@@ -37,7 +37,7 @@ impl Service {
     /// Starts a turn. The answer is known as soon as the turn is in the log; its course is in the events.
     ///
     /// # Errors
-    /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
+    /// Not found, a turn in progress, the session over, the pace too fast, the workspace too large, the server stopping.
     pub async fn prompt(
         &self,
         caller: &Actor,
@@ -47,6 +47,7 @@ impl Service {
     ) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
         self.check_new_work()?;
+        self.check_room(caller, &session).await?;
         self.allowance(caller).check_prompt(&caller.user)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));

@@ -258,6 +258,11 @@ impl Driver {
                 let outcome = self.decide(Request::Cancel { current }).map(|()| self.cancel_turn("user"));
                 self.journal.answer(reply, outcome);
             }
+            Command::Overrun { turn, why, reply } => {
+                let current = self.turn.as_ref().is_some_and(|running| running.id == turn);
+                let outcome = self.decide(Request::Cancel { current }).map(|()| self.overrun(why));
+                self.journal.answer(reply, outcome);
+            }
             Command::Answer { permission, option_id, reply } => {
                 let open = self.session.with_status(|status| status.permissions.contains_key(&permission));
                 let outcome = self.decide(Request::Answer { open });

@@ -46,6 +46,15 @@ pub enum Command {
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Ends a turn that takes more than it may: it fails with `RESOURCE_LIMIT`.
+    Overrun {
+        /// Which.
+        turn: TurnId,
+        /// Of what, in a public sentence.
+        why: String,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Answers a permission.
     Answer {
         /// Which.
@@ -123,7 +132,9 @@ impl Command {
     pub(super) fn refuse(self) -> Option<oneshot::Sender<()>> {
         match self {
             Self::Prompt { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
-            Self::Cancel { reply, .. } | Self::Answer { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+            Self::Cancel { reply, .. } | Self::Answer { reply, .. } | Self::Overrun { reply, .. } => {
+                let _caller_may_have_left = reply.send(Err(Refusal::Ended));
+            }
             Self::Change { reply, .. } => drop(reply.send(Err(Refusal::Ended.into()))),
             Self::Close { reply } => return Some(reply),
         }
@@ -196,6 +207,14 @@ pub struct Stop {
     pub end: CancellationToken,
     /// Leaves every session to the next server.
     pub hand_over: CancellationToken,
+}
+
+impl Stop {
+    /// Whether they are being ended.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.end.is_cancelled() || self.hand_over.is_cancelled()
+    }
 }
 
 /// What all drivers share.

@@ -155,6 +155,13 @@ impl Registry {
         all
     }
 
+    /// All sessions that aren't over.
+    #[must_use]
+    pub fn live(&self) -> Vec<Arc<SessionHandle>> {
+        let sessions = self.locked();
+        sessions.by_user.values().flat_map(HashMap::values).filter(|session| !session.is_over()).cloned().collect()
+    }
+
     /// Notes that a session is over; it can still be read for a while.
     pub fn ended(&self, session: &SessionHandle) {
         session.log.rest();

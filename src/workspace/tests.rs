@@ -3,6 +3,7 @@
 mod archive;
 mod files;
 mod hostile;
+mod weigh;
 
 use super::*;
 use crate::{

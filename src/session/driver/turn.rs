@@ -38,7 +38,7 @@ pub(super) struct RunningTurn {
     span: Span,
     /// `turn.stream`, from the first output to the end.
     stream: Option<Span>,
-    /// A deadline asked it to end; it then fails instead of being cancelled.
+    /// A deadline or a limit asked it to end; it then fails instead of being cancelled.
     overdue: Option<(Code, String)>,
 }
 
@@ -157,7 +157,7 @@ impl Driver {
         }
     }
 
-    /// Asks the agent to end its turn: the user wants it (`by` is `user`), or a deadline (`timeout`).
+    /// Asks the agent to end its turn: the user wants it (`by` is `user`), a deadline (`timeout`) or a limit (`policy`).
     pub(super) fn cancel_turn(&mut self, by: &'static str) {
         let overdue = self.turn.as_ref().and_then(|turn| turn.overdue.as_ref()).map(|(_, why)| why.clone());
         let changed = {
@@ -246,6 +246,15 @@ impl Driver {
                 turn: Some((Code::ResourceLimit, "the session reached its maximum age".to_owned())),
                 ..End::new(EndReason::Expired, "it reached its maximum age")
             }),
+        }
+    }
+
+    /// The turn takes more than it may. One that is to end already ends as what it was asked to end for.
+    pub(super) fn overrun(&mut self, why: String) {
+        let ending = self.session.with_status(|status| status.stage == Stage::Turn { cancelling: true });
+        if let Some(turn) = self.turn.as_mut().filter(|_| !ending) {
+            turn.overdue = Some((Code::ResourceLimit, why));
+            self.cancel_turn("policy");
         }
     }
 
