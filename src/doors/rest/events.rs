@@ -149,11 +149,17 @@ impl Page {
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let length = self.length();
+        let standing = self.batch.standing.clone();
         let (writer, frames) = frames(self.write_stall);
-        // Ends with the client, or when that takes nothing: the length tells it then that the page isn't whole.
+        // Ends with the client and its token, or when that takes nothing: the length tells it then that the page isn't whole.
         tokio::spawn(async move {
-            if self.write(writer).await == Err(Cut::Stalled) {
-                tracing::debug!("a client took nothing of its page for too long");
+            tokio::select! {
+                written = self.write(writer) => {
+                    if written == Err(Cut::Stalled) {
+                        tracing::debug!("a client took nothing of its page for too long");
+                    }
+                }
+                () = standing.ended() => tracing::debug!("a client took too long for its page: its token isn't good any more"),
             }
         });
         Response::builder()

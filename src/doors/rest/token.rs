@@ -10,10 +10,11 @@ use poem_openapi::{SecurityScheme, auth};
 use super::{
     audit::trail,
     once,
-    refusal::{Refusal, forbidden, given, unauthenticated},
+    refusal::{Refusal, forbidden, given},
 };
 use crate::{
     identity::{Actor, Administrator, Authenticator, Caller, MissingScope, Proven},
+    problem::Problem,
     service::admission::{Admission, Call},
 };
 
@@ -74,7 +75,7 @@ fn unless_again(request: &Request, call: Call) -> Call {
 /// Who calls, if they may call now.
 async fn prove(request: &Request, bearer: &auth::Bearer, call: Call) -> Result<Proven> {
     let proven = given::<Arc<Authenticator>>(request)?.verify(&bearer.token).await;
-    let proven = proven.ok_or_else(|| Refusal(unauthenticated()))?;
+    let proven = proven.ok_or_else(|| Refusal(Problem::unauthenticated()))?;
     known(request, proven, call)
 }
 
