@@ -17,6 +17,7 @@ mod media;
 mod permissions;
 mod sessions;
 mod stream;
+mod tickets;
 mod token;
 mod turns;
 mod upload;
@@ -30,7 +31,9 @@ use poem_openapi::{OpenApiService, Tags};
 use super::{
     dto,
     http::{
-        self, answer, body, confidential, etag, once, refusal, rendered,
+        self, answer,
+        audit::{self, Watch},
+        body, confidential, etag, once, refusal, rendered,
         routes::Routes,
         web::{self, Web},
     },
@@ -70,6 +73,7 @@ type Api = (
     sessions::Sessions,
     turns::Turns,
     events::Events,
+    tickets::Tickets,
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
@@ -84,6 +88,7 @@ fn api() -> OpenApiService<Api, ()> {
         sessions::Sessions,
         turns::Turns,
         events::Events,
+        tickets::Tickets,
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
@@ -109,6 +114,7 @@ pub fn app(
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
+    let watch = Watch::users(service.audit().clone());
     let admission = service.admission();
     let door = Arc::new(Door { service, config: Arc::clone(&config) });
     let (api, documented) = (api(), Arc::new(Routes::of::<Api>()));
@@ -121,7 +127,7 @@ pub fn app(
         .data(authenticator)
         .data(admission)
         .around(move |app, request| web::admit(app, request, Arc::clone(&for_pages)));
-    http::furnished(routes, documented, config, metrics)
+    http::furnished(routes, documented, config, metrics, watch)
         .around(move |app, request| web::guard(app, request, Arc::clone(&web)))
         .boxed()
 }

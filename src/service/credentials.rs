@@ -107,9 +107,9 @@ impl Service {
 
     /// Tells all sessions that use a key what is kept under its name now.
     async fn tell_sessions(&self, (user, name): &Named, found: &FoundKey) {
-        for session in self.around.registry.of(user) {
-            let uses = session.with_status(|status| status.preferences.credential.as_ref() == Some(name));
-            if uses && !session.is_over() {
+        let alive = self.around.registry.live().into_iter();
+        for session in alive.filter(|session| session.identity.user == *user) {
+            if session.with_status(|status| status.preferences.credential.as_ref() == Some(name)) {
                 let told = session.send(Command::Key { name: name.clone(), found: found.clone() });
                 // One that has come to its end needs no key.
                 let _over_meanwhile = told.await;

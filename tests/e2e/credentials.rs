@@ -40,7 +40,8 @@ fn with(name: &str) -> Value {
 /// Lets a session call the model, and gives back the key that came with it; none: it did not come through.
 async fn call(client: &Client, session: &Value, model: &Recorder) -> Option<String> {
     let before = model.received().len();
-    client.ask(session, &format!("{PORT}; {CALL}")).await;
+    // A call that is refused for want of a key fails its turn.
+    client.prompt(session, &format!("{PORT}; {CALL}")).await.rest().await;
     let received = model.received();
     let last = received.get(before)?;
     Some(last.headers.get("x-goog-api-key").map_or("no key", |key| key.to_str().expect("ASCII")).to_owned())

@@ -105,7 +105,7 @@ impl Service {
     }
 
     fn keys_in_use(&self) -> BTreeSet<Named> {
-        let alive = self.around.registry.alive().into_iter();
+        let alive = self.around.registry.live().into_iter();
         let named = alive.filter_map(|session| {
             let name = session.with_status(|status| status.preferences.credential.clone())?;
             Some((session.identity.user.clone(), name))

@@ -16,6 +16,9 @@ use crate::{
     vault::{ROOT, Vault},
 };
 
+/// What a turn ends with whose key the model refused.
+const REFUSED: &str = "API_KEY_INVALID";
+
 /// Everything a user can ask, all of it looked through.
 struct Asking<'a> {
     client: Client,
@@ -86,7 +89,7 @@ fn talkative(collector: &Recorder) -> Settings {
 async fn a_key_from_the_file_is_found_nowhere_else() {
     let (kept, own, servers) = (Canary::new(), Canary::new(), Canary::new());
     let canaries = [&kept, &own, &servers];
-    for (model, said) in [(model(None).await, "let in"), (model_that_repeats_keys().await, "api_key:(hidden)")] {
+    for (model, said) in [(model(None).await, "let in"), (model_that_repeats_keys().await, REFUSED)] {
         let collector = Recorder::start().await;
         let settings = file(talkative(&collector).gemini(model)).variable("GEMINI_API_KEY", &servers.key);
         let house = House::start(settings).await;
@@ -110,9 +113,7 @@ async fn a_key_from_a_vault_is_found_nowhere_else() {
     let kept = Canary::new();
     let keys = Vault::start().await;
     keys.put("greenroom/alice/work", &kept.key);
-    for (model, said) in
-        [(model(Some(&kept.key)).await, "let in"), (model_that_repeats_keys().await, "api_key:(hidden)")]
-    {
+    for (model, said) in [(model(Some(&kept.key)).await, "let in"), (model_that_repeats_keys().await, REFUSED)] {
         let collector = Recorder::start().await;
         let house = House::start(vault(talkative(&collector).gemini(model), &keys)).await;
         hunt(&house, &collector, &[&kept], json!({"name": "work"}), said).await;
