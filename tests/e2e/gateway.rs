@@ -1,5 +1,7 @@
 //! The one way out of a sandbox: the model's calls, in the name of the one who leases it.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::{
@@ -9,11 +11,11 @@ use crate::{
     settings::{BUSYBOX, Settings},
 };
 
-/// Finds the gateway's port inside: the only listener there is, once the supervisor has opened it.
-pub const PORT: &str = r#"port=; while [ -z "$port" ]; do port=$(awk '$4 == "0A" {split($2, a, ":"); print a[2]}' /proc/net/tcp); done; port=$((0x$port))"#;
+/// The relay to the model, inside: it listens before the agent starts.
+pub const PORT: &str = "port=41000";
 
-/// Makes the model's call.
-pub const CALL: &str = "wget -q -O - --header 'content-type: application/json' --header 'x-goog-api-key: forged' --post-data '{}' http://127.0.0.1:$port/v1beta/models/m:generateContent";
+/// Makes the model's call. This `wget` doesn't know `no_proxy`.
+pub const CALL: &str = "wget -Y off -q -O - --header 'content-type: application/json' --header 'x-goog-api-key: forged' --post-data '{}' http://127.0.0.1:$port/v1beta/models/m:generateContent";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_lets_the_models_calls_through_and_nothing_else() {
@@ -22,12 +24,13 @@ async fn the_gateway_lets_the_models_calls_through_and_nothing_else() {
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell", "credential": {"api_key": "key-of-this-session"}})).await;
 
-    // The only listener inside is the supervisor's, which leads to the gateway.
+    // The only listeners inside are the supervisor's, which lead to the gateway: to the model, and to the proxy for tools.
     let list = r#"cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == "0A" {split($2, a, ":"); printf "%s ", a[2]}'"#;
     let listeners = alice.ask(&session, list).await;
     let ports =
         listeners.split_whitespace().map(|port| u16::from_str_radix(port, 16).expect("hex")).collect::<Vec<_>>();
-    let [port] = ports[..] else { panic!("listeners inside: {ports:?}") };
+    assert_eq!(BTreeSet::from_iter(ports), BTreeSet::from([41_000, 41_001]), "listeners inside");
+    let port = 41_000;
 
     let call = async |method: &str, path: &str, host: &str| {
         let script = format!(

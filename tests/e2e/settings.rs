@@ -87,6 +87,8 @@ impl Settings {
             .set("limits", "opens_burst", "10000")
             .set("limits", "prompts_per_minute", "60000")
             .set("limits", "prompts_burst", "10000")
+            .set("limits", "reads_per_minute", "600000")
+            .set("limits", "reads_burst", "100000")
             .set("pool", "queue", "1000")
     }
 

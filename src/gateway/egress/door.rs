@@ -22,6 +22,7 @@ use super::{
     forward::{self, Passing},
     refusal::Refusal,
     tunnel::Tunnel,
+    verdicts,
 };
 use crate::{gateway::slot::Shared, telemetry::labels::EgressOutcome};
 
@@ -136,8 +137,7 @@ async fn answer(
         Err(refusal) => Err(refusal),
     };
     let verdict = outcome.as_ref().map_or_else(|refusal| refusal.outcome(), |_| EgressOutcome::Allowed);
-    metrics.egress(verdict);
-    lease.binding.egress.verdicts().tell(&lease.binding, &target, verdict);
+    verdicts::tell(metrics, &lease.binding, &target, verdict);
     Ok(outcome.unwrap_or_else(refused))
 }
 
@@ -179,7 +179,5 @@ fn refused(refusal: Refusal) -> Response<AnswerBody> {
 /// Tells what became of a connection that was let through at first.
 pub(super) fn tell(used: &Use, outcome: EgressOutcome) {
     let Asked { host, port, .. } = &used.asked;
-    used.metrics().egress(outcome);
-    let binding = &used.lease.binding;
-    binding.egress.verdicts().tell(binding, &format!("{host}:{port}"), outcome);
+    verdicts::tell(used.metrics(), &used.lease.binding, &format!("{host}:{port}"), outcome);
 }

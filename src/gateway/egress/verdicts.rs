@@ -1,4 +1,4 @@
-//! Tells every decision to the log, as far as an agent that asks without end leaves it readable.
+//! Tells every decision: to the counters, to the audit log, and to the log as far as an agent that asks without end leaves it readable.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,7 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{gateway::Binding, telemetry::labels::EgressOutcome};
+use crate::{
+    gateway::Binding,
+    telemetry::{Metrics, labels::EgressOutcome},
+};
 
 /// Decisions of one session that are told within [`WINDOW`]; further ones are counted, and their number is told with the next.
 const TOLD: u32 = 50;
@@ -15,7 +18,19 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Longest target in the log, in bytes.
 const TARGET_MAX: usize = 260;
 
-/// What was told of one session.
+/// Tells one. `target` is host and port, or what was in their place; never a path.
+pub(super) fn tell(metrics: &Metrics, binding: &Binding, target: &str, outcome: EgressOutcome) {
+    metrics.egress(outcome);
+    match outcome {
+        EgressOutcome::Allowed => binding.audit.egress_allowed(target),
+        // It may be reached, and wasn't: no decision of ours.
+        EgressOutcome::Unresolved | EgressOutcome::Unreachable | EgressOutcome::Deadline => {}
+        refused => binding.audit.egress_refused(target, refused.as_str()),
+    }
+    binding.egress.verdicts().log(binding, target, outcome);
+}
+
+/// What the log was told of one session.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     /// Held for a few lines, never across an await.
@@ -30,8 +45,7 @@ struct Window {
 }
 
 impl Verdicts {
-    /// Tells one. `target` is host and port, or what was in their place; never a path.
-    pub fn tell(&self, binding: &Binding, target: &str, outcome: EgressOutcome) {
+    fn log(&self, binding: &Binding, target: &str, outcome: EgressOutcome) {
         let Some(left_out) = self.may_tell(Instant::now()) else { return };
         let end = (0..=target.len().min(TARGET_MAX)).rev().find(|end| target.is_char_boundary(*end));
         let target = &target[..end.unwrap_or_default()];
