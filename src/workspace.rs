@@ -14,10 +14,12 @@ mod gate;
 mod listing;
 mod path;
 mod reader;
+mod scale;
 mod shelf;
 mod smallest;
 mod trash;
 mod upload;
+mod weigh;
 
 use std::{
     collections::{HashMap, hash_map},
@@ -41,10 +43,13 @@ pub use self::{
     listing::{Entry, EntryKind, Listing},
     path::FilePath,
     reader::FileReader,
+    scale::{Charge, Used},
     shelf::Shelved,
     upload::{Upload, Written},
+    weigh::Weigher,
 };
 use crate::{
+    identity::Whose,
     ids::{UserId, WorkspaceName, hex},
     sandbox::{remove::remove_tree, slot::Slot},
 };
@@ -97,8 +102,8 @@ impl Workspaces {
     ///
     /// # Errors
     /// [`WorkspaceError::InUse`].
-    pub fn hold(self: &Arc<Self>, user: &UserId, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
-        let home = self.home_of(user, name);
+    pub fn hold(self: &Arc<Self>, whose: &Whose, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
+        let home = self.home_of(whose, name);
         match self.held().entry(home.clone()) {
             hash_map::Entry::Occupied(_) => return Err(WorkspaceError::InUse(name.clone())),
             hash_map::Entry::Vacant(place) => drop(place.insert(None)),
@@ -132,8 +137,8 @@ impl Workspaces {
         })
     }
 
-    fn home_of(&self, user: &UserId, name: &WorkspaceName) -> PathBuf {
-        self.root.join(folder_of(user)).join(name.as_str())
+    fn home_of(&self, whose: &Whose, name: &WorkspaceName) -> PathBuf {
+        self.root.join(folder_of(whose.user())).join(name.as_str())
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Option<LiveWorkspace>>> {
@@ -176,7 +181,7 @@ impl WorkspaceHold {
         let failed = |step| move |source| WorkspaceError::Io { step, source };
         slot.set_belongs_to(&self.home).map_err(failed("claim"))?;
         if !self.exists() {
-            self.is_in(slot);
+            self.is_in(slot).is_new();
             return Ok(());
         }
         let inside = slot.workspace();
@@ -196,9 +201,10 @@ impl WorkspaceHold {
     }
 
     /// The workspace is in this slot: its user can reach the files there.
-    pub fn is_in(&self, slot: &Slot) {
-        let live = LiveWorkspace { dir: slot.workspace(), gate: Arc::default() };
-        self.all.held().insert(self.home.clone(), Some(live));
+    pub fn is_in(&self, slot: &Slot) -> LiveWorkspace {
+        let live = LiveWorkspace { dir: slot.workspace(), gate: Arc::default(), scale: Arc::default() };
+        self.all.held().insert(self.home.clone(), Some(live.clone()));
+        live
     }
 
     /// Moves the workspace home. The slot's container must be gone, or the agent could still write. Waits for the moment it takes those who

@@ -176,7 +176,7 @@ impl Settings<'_> {
              # Should the benchmark be killed, its sandboxes end soon.\n\
              sandbox.orphan_grace = \"10s\"\n\
              auth.tokens = [{{ user = \"bench\", token = \"{TOKEN}\" }}]\n\
-             limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000, sessions = 1000, streams = 1000, waiting = 1000 }}\n\
+             limits = {{ opens_per_minute = 60000, opens_burst = 10000, prompts_per_minute = 60000, prompts_burst = 10000, reads_per_minute = 6000000, reads_burst = 1000000, sessions = 1000, streams = 1000, waiting = 1000 }}\n\
              model = {{ base_url = \"{stub}\", api_key = \"the-stub-needs-no-key\" }}\n\
              {plan}\n"
         )

@@ -11,12 +11,14 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::Service;
 use crate::{
-    identity::{Actor, Caller},
+    identity::{Actor, Caller, Standing},
     ids::SessionId,
     limits::{FileLimits, Permit},
     problem::{Code, Problem},
     session::policy::Refusal,
-    workspace::{ArchiveLimits, FileError, FilePath, FileReader, Found, LiveWorkspace, Packer, Unpacker, Upload},
+    workspace::{
+        ArchiveLimits, Charge, FileError, FilePath, FileReader, Found, LiveWorkspace, Packer, Unpacker, Upload,
+    },
 };
 
 pub use crate::workspace::{Entry, EntryKind, Listing, Written};
@@ -82,6 +84,8 @@ pub struct Outgoing {
     source: Option<Source>,
     size: Option<u64>,
     desk: Desk,
+    /// How long they may go on coming.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -97,7 +101,13 @@ enum Source {
 pub struct Incoming {
     sink: Option<Sink>,
     limit: u64,
+    /// The room it takes. None: it is whole.
+    charge: Option<Charge>,
+    /// What came of it stays, if it doesn't come to its end.
+    leaves_parts: bool,
     desk: Desk,
+    /// How long they may go on coming.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -132,6 +142,7 @@ impl Service {
                 size: Some(file.size()),
                 source: Some(Source::File(file)),
                 desk: self.desk.clone(),
+                standing: caller.standing.clone(),
                 _permit: permit,
             }),
             Err(listing) => FoundFile::Folder(listing),
@@ -154,9 +165,11 @@ impl Service {
         let limit = self.allowance(caller).files().file_bytes;
         check_announced(announced, limit)?;
         let permit = self.allowance(caller).hold_stream(&caller.user)?;
+        let charge = Some(self.charge(caller, &workspace, announced).await?);
         let upload = self.desk.run(move || workspace.begin_file(&path, limit)).await?;
         let sink = Some(Sink::File(Box::new(upload)));
-        Ok(Incoming { sink, limit, desk: self.desk.clone(), _permit: permit })
+        let standing = caller.standing.clone();
+        Ok(Incoming { sink, limit, charge, leaves_parts: false, desk: self.desk.clone(), standing, _permit: permit })
     }
 
     /// Removes a file or a folder.
@@ -172,7 +185,9 @@ impl Service {
     ) -> Result<(), Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let path = FilePath::parse(path.as_bytes())?;
-        let left = self.desk.run(move || workspace.delete(&path, recursive)).await?;
+        let removal = workspace.clone();
+        let left = self.desk.run(move || removal.delete(&path, recursive)).await?;
+        workspace.has_shrunk();
         if let Some(trash) = left {
             self.workspaces.clear_soon(trash);
         }
@@ -197,20 +212,23 @@ impl Service {
             }
         }
         let source = Some(Source::Archive(packer));
-        Ok(Outgoing { source, size: None, desk: self.desk.clone(), _permit: permit })
+        Ok(Outgoing { source, size: None, desk: self.desk.clone(), standing: caller.standing.clone(), _permit: permit })
     }
 
     /// Begins to unpack an archive over the workspace.
     ///
     /// # Errors
     /// Too large, the session over, too many streams.
-    pub fn unpack(&self, caller: &Actor, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
+    pub async fn unpack(&self, caller: &Actor, id: &SessionId, announced: Option<u64>) -> Result<Incoming, Problem> {
         let workspace = self.live_workspace(caller, id)?;
         let limits = self.archive_limits(caller);
         check_announced(announced, limits.bytes)?;
         let permit = self.allowance(caller).hold_stream(&caller.user)?;
+        let charge = Some(self.charge(caller, &workspace, announced).await?);
         let sink = Some(Sink::Archive(Box::new(workspace.unpack(limits))));
-        Ok(Incoming { sink, limit: limits.bytes, desk: self.desk.clone(), _permit: permit })
+        let limit = limits.bytes;
+        let standing = caller.standing.clone();
+        Ok(Incoming { sink, limit, charge, leaves_parts: true, desk: self.desk.clone(), standing, _permit: permit })
     }
 
     fn archive_limits(&self, caller: &Caller) -> ArchiveLimits {
@@ -221,7 +239,7 @@ impl Service {
     /// The workspace of a session that isn't over.
     fn live_workspace(&self, caller: &Caller, id: &SessionId) -> Result<LiveWorkspace, Problem> {
         let session = self.find(caller, id)?;
-        let workspace = self.workspaces.live(&session.identity.user, &session.identity.workspace);
+        let workspace = self.workspaces.live(&session.whose(), &session.identity.workspace);
         // Asked last: a session that isn't over now was the workspace's holder a moment ago.
         match workspace {
             Some(workspace) if !session.is_over() => Ok(workspace),
@@ -276,6 +294,9 @@ impl Incoming {
     /// They can't be written. Nothing more is taken then.
     pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Problem> {
         let mut sink = self.take_sink()?;
+        if let Some(charge) = &mut self.charge {
+            charge.add(bytes.len() as u64)?;
+        }
         let write = self.desk.run(move || {
             match &mut sink {
                 Sink::File(upload) => upload.write(&bytes),
@@ -297,10 +318,26 @@ impl Incoming {
             Sink::File(upload) => upload.finish(),
             Sink::Archive(unpacker) => unpacker.finish().map(|()| Written::Replaced),
         });
-        finish.await
+        let written = finish.await?;
+        self.keep_charge();
+        Ok(written)
+    }
+
+    fn keep_charge(&mut self) {
+        if let Some(charge) = self.charge.take() {
+            charge.keep();
+        }
     }
 
     fn take_sink(&mut self) -> Result<Sink, Problem> {
         self.sink.take().ok_or_else(|| Problem::internal("gave bytes after a failure"))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if self.leaves_parts {
+            self.keep_charge();
+        }
     }
 }

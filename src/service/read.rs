@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Protocol,
-    identity::Caller,
+    identity::{Caller, Standing},
     ids::{SessionId, TurnId},
     limits::{Permit, RateState},
     log::{CursorExpired, LogReader},
@@ -77,7 +77,8 @@ impl Service {
         check_cursor(&session, after)?;
         session.log.read(after, 1).await?;
         let reader = session.log.follow(after);
-        Ok(EventReader { reader, _permit: permit, _counted: self.metrics.event_stream() })
+        let standing = caller.standing.clone();
+        Ok(EventReader { reader, standing, _permit: permit, _counted: self.metrics.event_stream() })
     }
 
     /// Events after `after`, up to `limit` and as many as one read of the log gives; if there are none yet, waits up to `wait` for the
@@ -98,13 +99,18 @@ impl Service {
         check_cursor(&session, after)?;
         let mut events = session.log.read(after, limit).await?;
         if events.is_empty() && !wait.is_zero() {
-            events = match timeout(wait, session.log.follow(after).next()).await {
+            let mut follower = session.log.follow(after);
+            let next = tokio::select! {
+                next = timeout(wait, follower.next()) => next,
+                () = caller.standing.ended() => return Err(Problem::unauthenticated()),
+            };
+            events = match next {
                 Ok(Ok(Some(_))) => session.log.read(after, limit).await?,
                 Ok(Err(error)) => return Err(error.into()),
                 Ok(Ok(None)) | Err(_) => Vec::new(),
             };
         }
-        Ok(EventBatch { events, _permit: permit })
+        Ok(EventBatch { events, standing: caller.standing.clone(), _permit: permit })
     }
 
     /// What can be leased.
@@ -134,6 +140,7 @@ impl Service {
     /// The store doesn't work.
     pub async fn me(&self, caller: &Caller) -> Result<MeView, Problem> {
         let (input, output) = self.store.spent(&caller.user).await?;
+        let budgets = self.standings(&caller.user, caller.tier.as_ref()).await?;
         let (user, allowance) = (&caller.user, self.allowance(caller));
         let left = |state: RateState| (state.remaining, state.quota);
         Ok(MeView {
@@ -146,6 +153,7 @@ impl Service {
             reads: left(allowance.reads(user)),
             files: allowance.files(),
             usage: Tokens { input, output },
+            budgets,
         })
     }
 }
@@ -174,6 +182,8 @@ impl From<CursorExpired> for Problem {
 pub struct EventBatch {
     /// In order, without holes.
     pub events: Vec<Arc<Event>>,
+    /// How long they may go on being sent.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -181,6 +191,8 @@ pub struct EventBatch {
 #[derive(Debug)]
 pub struct EventReader {
     reader: LogReader,
+    /// How long they may go on being sent.
+    pub standing: Standing,
     _permit: Permit,
     _counted: Counted,
 }
@@ -213,6 +225,7 @@ impl SessionView {
         };
         Self {
             id: session.id.clone(),
+            user: identity.user.clone(),
             state,
             template: identity.template.clone(),
             workspace: identity.workspace.clone(),
@@ -231,6 +244,7 @@ impl SessionView {
             last_seq: session.log.last_seq(),
             pending_permissions,
             usage: tokens,
+            budget: session.account().standing().filter(|budget| budget.limit != (None, None)),
             end,
         }
     }

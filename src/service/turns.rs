@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{Instrument as _, field, info_span};
 
 use super::{
-    Service,
+    Service, budgets,
     idempotency::{Created, Ticket},
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
@@ -37,7 +37,7 @@ impl Service {
     /// Starts a turn. The answer is known as soon as the turn is in the log; its course is in the events.
     ///
     /// # Errors
-    /// Not found, a turn in progress, the session over, the pace too fast, the server stopping.
+    /// Not found, a turn in progress, the session over, the pace too fast, the workspace too large, the server stopping.
     pub async fn prompt(
         &self,
         caller: &Actor,
@@ -47,7 +47,9 @@ impl Service {
     ) -> Result<TurnView, Problem> {
         let session = self.find(caller, id)?;
         self.check_new_work()?;
+        self.check_room(caller, &session).await?;
         self.allowance(caller).check_prompt(&caller.user)?;
+        budgets::check(&session)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
         }
@@ -57,6 +59,7 @@ impl Service {
         );
         let content = prompt.content.to_vec();
         let turn = TurnId::random();
+        caller.trail().turn(&turn);
         let also = ticket.created(Created::Turn(turn.clone()));
         let ticket = ticket.clone();
         let asking = async move {

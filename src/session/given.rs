@@ -15,7 +15,7 @@ use super::{
 use crate::{
     agent::{Agent, AgentError, EarlyEvents, Mark},
     config::{HostPattern, PermissionPolicy},
-    gateway::{Binding, ModelKey, Usage},
+    gateway::{Binding, ModelKey, Report},
     ids::{PermissionId, SessionId, TurnId},
     log::EventLog,
     pool::Lease,
@@ -43,6 +43,15 @@ pub enum Command {
     Cancel {
         /// Which.
         turn: TurnId,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Ends a turn that takes more than it may: it fails with `RESOURCE_LIMIT`.
+    Overrun {
+        /// Which.
+        turn: TurnId,
+        /// Of what, in a public sentence.
+        why: String,
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
@@ -123,7 +132,9 @@ impl Command {
     pub(super) fn refuse(self) -> Option<oneshot::Sender<()>> {
         match self {
             Self::Prompt { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
-            Self::Cancel { reply, .. } | Self::Answer { reply, .. } => drop(reply.send(Err(Refusal::Ended))),
+            Self::Cancel { reply, .. } | Self::Answer { reply, .. } | Self::Overrun { reply, .. } => {
+                let _caller_may_have_left = reply.send(Err(Refusal::Ended));
+            }
             Self::Change { reply, .. } => drop(reply.send(Err(Refusal::Ended.into()))),
             Self::Close { reply } => return Some(reply),
         }
@@ -165,8 +176,8 @@ pub struct Opened {
     pub gone: oneshot::Receiver<()>,
     /// What its gateway is bound to.
     pub binding: Binding,
-    /// Token counts from the gateway.
-    pub usage: mpsc::Receiver<Usage>,
+    /// What the gateway says of its calls.
+    pub reports: mpsc::Receiver<Report>,
     /// Held for as long as the session takes up room: the user's quota.
     pub permit: Box<dyn Any + Send>,
     /// Its times.
@@ -183,7 +194,7 @@ pub(super) struct Driven {
     pub(super) lease: Lease,
     pub(super) gone: oneshot::Receiver<()>,
     pub(super) binding: Binding,
-    pub(super) usage: mpsc::Receiver<Usage>,
+    pub(super) reports: mpsc::Receiver<Report>,
     /// How far the agent was heard, by the log.
     pub(super) mark: Mark,
     pub(super) settings: Settings,
@@ -196,6 +207,14 @@ pub struct Stop {
     pub end: CancellationToken,
     /// Leaves every session to the next server.
     pub hand_over: CancellationToken,
+}
+
+impl Stop {
+    /// Whether they are being ended.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.end.is_cancelled() || self.hand_over.is_cancelled()
+    }
 }
 
 /// What all drivers share.

@@ -21,6 +21,7 @@ use super::{
     gate::{Gate, Pass},
     path::FilePath,
     reader::FileReader,
+    scale::Scale,
 };
 
 /// Where a session's workspace is. Cheap to clone; keeps nothing open.
@@ -28,6 +29,7 @@ use super::{
 pub struct LiveWorkspace {
     pub(super) dir: PathBuf,
     pub(super) gate: Arc<Gate>,
+    pub(super) scale: Arc<Scale>,
 }
 
 /// What a path leads to.

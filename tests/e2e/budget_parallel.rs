@@ -83,7 +83,7 @@ async fn written_today(client: &Client) -> u64 {
     let me = client.get_json("/v1/me").await;
     let day = me["budgets"].as_array().and_then(|all| all.iter().find(|one| one["window"] == "day"));
     let day = day.unwrap_or_else(|| panic!("no budget of a day: {me}"));
-    day["output_tokens"]["spent"].as_u64().unwrap_or_else(|| panic!("nothing was counted: {day}"))
+    day["output_tokens"]["used"].as_u64().unwrap_or_else(|| panic!("nothing was counted: {day}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -61,6 +61,8 @@ impl Settings {
             .set("limits", "opens_burst", "1000")
             .set("limits", "prompts_per_minute", "6000")
             .set("limits", "prompts_burst", "1000")
+            .set("limits", "reads_per_minute", "600000")
+            .set("limits", "reads_burst", "100000")
             .set("pool", "size", "1")
             .set("sandbox", "orphan_grace", "\"5s\"")
     }
@@ -85,6 +87,8 @@ impl Settings {
             .set("limits", "opens_burst", "10000")
             .set("limits", "prompts_per_minute", "60000")
             .set("limits", "prompts_burst", "10000")
+            .set("limits", "reads_per_minute", "600000")
+            .set("limits", "reads_burst", "100000")
             .set("pool", "queue", "1000")
     }
 

@@ -175,7 +175,7 @@ impl Files {
         let unpack = async {
             let id = SessionId::from_client(&id.0);
             let announced = body.announced();
-            let sink = async { door.service.unpack(&token.0, &id, announced) };
+            let sink = door.service.unpack(&token.0, &id, announced);
             body.hand_over(sink, &door.config.server).await?;
             Ok(Unpacked::Unpacked)
         };

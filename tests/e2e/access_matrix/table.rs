@@ -51,6 +51,7 @@ pub const TABLE: &[Row] = &[
     without("cancel_turn", Other::NotFound),
     with("chat", Other::NobodysThings, r#"{"prompt": "true"}"#),
     without("read_events", Other::NotFound),
+    without("create_ticket", Other::NotFound),
     without("list_permissions", Other::NotFound),
     with("answer_permission", Other::NotFound, r#"{"option_id": "no"}"#),
     without("read_file", Other::NotFound),
@@ -63,6 +64,9 @@ pub const TABLE: &[Row] = &[
     without("list_templates", Other::NobodysThings),
     without("list_pools", Other::NobodysThings),
     without("get_me", Other::OwnOnly),
+    with("create_key", Other::ForAdministrators, r#"{"user": "alice", "scopes": ["admin"]}"#),
+    without("list_keys", Other::ForAdministrators),
+    without("revoke_key", Other::ForAdministrators),
 ];
 
 /// What the table says of an operation.

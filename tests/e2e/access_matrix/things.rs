@@ -82,7 +82,7 @@ impl Things {
             .unlimited()
             .set("auth", "tokens", &format!("[{}]", tokens.join(",")));
         let house = House::start(settings.set("auth", "issuers", &format!("[{}]", provider.setting("tests")))).await;
-        let (alice, bob) = (house.alice(), house.bob());
+        let (alice, bob, admin) = (house.alice(), house.bob(), Client::new(house.address, Some(ADMIN)));
 
         // A workspace of hers that is at home.
         let session = alice.open(json!({"template": "asking", "workspace": FREE_WORKSPACE})).await;
@@ -103,6 +103,8 @@ impl Things {
             credential: CREDENTIAL.to_owned(),
             key: String::new(),
         };
+        let key = admin.post("/v1/keys", &json!({"user": "alice", "name": "laptop"})).await.expect(StatusCode::CREATED);
+        let alices = Names { key: id(&key).to_owned(), ..alices };
         let own = bob.open(json!({"template": "asking"})).await;
         let bobs = Names { session: id(&own).to_owned(), ..never_was() };
         let things = Self { house, provider, alices, bobs };
@@ -146,8 +148,16 @@ impl Things {
     /// What in `never_was` would be of another length.
     fn assert_as_long(&self) {
         let all = |names: &Names| {
-            [&names.session, &names.turn, &names.permission, &names.file, &names.workspace, &names.credential]
-                .map(String::len)
+            [
+                &names.session,
+                &names.turn,
+                &names.permission,
+                &names.file,
+                &names.workspace,
+                &names.credential,
+                &names.key,
+            ]
+            .map(String::len)
         };
         assert_eq!(all(&self.alices), all(&never_was()), "lengths of answers could not be compared");
     }
@@ -171,7 +181,7 @@ impl Things {
         filled
     }
 
-    /// All that Alice sees of her things.
+    /// All that Alice sees of her things, and the keys that let people in.
     pub async fn seen_by_alice(&self) -> Vec<String> {
         let session = format!("/v1/sessions/{}", self.session());
         let paths = [
@@ -190,6 +200,7 @@ impl Things {
             assert!(reply.status.is_success(), "{path}: {reply:?}");
             seen.push(format!("{path}: {}", reply.text()));
         }
+        seen.push(self.admin().get("/v1/keys").await.text());
         seen
     }
 
@@ -199,7 +210,7 @@ impl Things {
         let said = format!("{:?} {}", reply.headers, reply.text());
         let Names { session, turn, permission, file, workspace, credential, key } = &self.alices;
         for name in [session, turn, permission, file, workspace, credential, key, WORKSPACE, "of-alice"] {
-            assert!(name.is_empty() || !said.contains(name), "{what} tells of {name}: {said}");
+            assert!(!said.contains(name), "{what} tells of {name}: {said}");
         }
     }
 }
@@ -214,7 +225,7 @@ pub fn never_was() -> Names {
         file: "never-was-one.txt".to_owned(),
         workspace: "a-workspace-that-never-was".to_owned(),
         credential: "credential-of-nobody-x".to_owned(),
-        key: id("key"),
+        key: "key_0123456789abcdef".to_owned(),
     }
 }
 
