@@ -1,13 +1,13 @@
 //! Settings read again while the server runs: what is different, what of it applies at once, and what needs a restart.
 //!
-//! At once apply all of `[templates]` and all of `[pool]` but `pool.sweep`. The sources are those of the start: the file is read anew,
+//! At once apply all of `[templates]`, all of `[pool]` but `pool.sweep`, and `auth.tokens`. The sources are those of the start: the file is read anew,
 //! variables and flags are as they were and win over it. Nothing is applied here: the pools do that. Only names are told, never values.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Pool, Sources, load};
+use super::{Auth, Config, ConfigError, Pool, Sources, load};
 
 /// What is different, as names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Changes {
     pub removed: Vec<String>,
     /// Keys of `[pool]` that apply at once.
     pub pool: Vec<String>,
+    /// Keys of `[auth]` that apply at once.
+    pub auth: Vec<String>,
     /// Keys that are different from what the server was started with, and stay without effect until it is restarted.
     pub restart_needed: Vec<String>,
 }
@@ -35,8 +37,8 @@ impl Changes {
     #[must_use]
     pub fn between(running: &Config, read: &Config) -> Self {
         let after = adopted(running, read);
-        let mut changes =
-            Self { pool: differences(running, &after), restart_needed: differences(&after, read), ..Self::default() };
+        let (pool, auth) = differences(running, &after).into_iter().partition(|key| key.starts_with("pool."));
+        let mut changes = Self { pool, auth, restart_needed: differences(&after, read), ..Self::default() };
         for (name, old) in &running.templates {
             if read.templates.get(name).is_some_and(|new| new.permissions != old.permissions) {
                 changes.permissions.push(name.clone());
@@ -69,7 +71,7 @@ impl Changes {
 /// Settings that were read again and are good, but not in effect yet.
 #[derive(Debug, Clone)]
 pub struct Reread {
-    /// The settings in effect, with `templates` and `pool` as they were read now.
+    /// The settings in effect, with `templates`, `pool` and `auth.tokens` as they were read now.
     pub config: Config,
     /// What that changes.
     pub changes: Changes,
@@ -117,7 +119,8 @@ impl Reloader {
 fn adopted(running: &Config, read: &Config) -> Config {
     // The sweep's clock is set at the start.
     let pool = Pool { sweep: running.pool.sweep, ..read.pool.clone() };
-    Config { pool, templates: read.templates.clone(), ..running.clone() }
+    let auth = Auth { tokens: read.auth.tokens.clone(), ..running.auth.clone() };
+    Config { auth, pool, templates: read.templates.clone(), ..running.clone() }
 }
 
 /// The keys of settings that aren't equal, but for templates, which are compared by name.

@@ -105,13 +105,15 @@ pub struct Reloaded {
     pub removed: Vec<String>,
     /// Settings of `pool` that apply at once.
     pub pool: Vec<String>,
+    /// Settings of `auth` that apply at once: what was opened with a token that is gone ends.
+    pub auth: Vec<String>,
     /// Settings that changed and stay without effect until a restart.
     pub restart_needed: Vec<String>,
 }
 
 impl From<Changes> for Reloaded {
     fn from(changes: Changes) -> Self {
-        let Changes { added, changed, resized, permissions, egress, removed, pool, restart_needed } = changes;
-        Self { added, changed, resized, permissions, egress, removed, pool, restart_needed }
+        let Changes { added, changed, resized, permissions, egress, removed, pool, auth, restart_needed } = changes;
+        Self { added, changed, resized, permissions, egress, removed, pool, auth, restart_needed }
     }
 }
