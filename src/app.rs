@@ -16,6 +16,7 @@ mod program;
 mod reload;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -33,9 +34,9 @@ use reload::Reload;
 pub use reload::ReloadError;
 
 use crate::{
-    config::{Changes, Config, Reloader, RuntimeChoice, Server},
+    config::{Budget, Changes, Config, Reloader, RuntimeChoice, Server},
     doors,
-    gateway::ModelKey,
+    gateway::{Budgets, ModelKey},
     identity::Authenticator,
     ids::UserId,
     limits::Limits,
@@ -148,11 +149,13 @@ impl App {
             start_limit: config.runtime.start_limit,
             metrics: metrics.clone(),
         });
+        let budgets = Budgets::new(&config.budget, &budgets_of_tiers(&config));
         let service = Arc::new(Service::new(service::Parts {
             pools: Arc::clone(&pools),
             workspaces: Arc::clone(&engine.workspaces),
             identity: Arc::clone(&authenticator),
             limits: Arc::clone(&limits),
+            budgets: budgets.clone(),
             store: Arc::clone(&store),
             runtime: Arc::clone(&engine.runtime),
             session: config.session.clone(),
@@ -178,6 +181,7 @@ impl App {
             pools: Arc::clone(&pools),
             runtime: Arc::clone(&engine.runtime),
             metrics: engine.metrics.clone(),
+            budgets,
             machine_bytes: facts.memory_bytes,
         });
         Ok(Self {
@@ -339,6 +343,11 @@ async fn prove(engine: &Engine, former: Former) -> Result<Former, StartError> {
     }
     info!("one throw-away sandbox proved engine, mounts and link");
     Ok(former)
+}
+
+/// Each tier's budget, by the tier's name.
+fn budgets_of_tiers(config: &Config) -> BTreeMap<String, Budget> {
+    config.tiers.iter().map(|(name, tier)| (name.clone(), tier.budget.clone())).collect()
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

@@ -4,31 +4,39 @@
 //! bound to the slot says whose key is used. Without a lease every request is refused. On one socket only the model endpoint's host and paths
 //! can be reached; the key is put in on this side and never enters the sandbox. On the other one is a proxy for the agent's tools ([`egress`]), which lets
 //! nothing through unless template and session say so. Bodies are streamed both ways; token counts
-//! are read from the answers as they pass. Only a model's errors are gathered first: some repeat the key, and it is taken out.
+//! are read from the answers as they pass, and the key is taken out should a model repeat it. Gathered first are only a model's errors, and the
+//! requests of users who have a budget: what they may cost is reserved before they go out.
 //!
 //! | file | noun |
 //! |---|---|
 //! | `endpoint` | what may be reached |
+//! | `form` | what the model APIs do differently |
 //! | `slot`, `socket` | a slot's sockets, its binding, its connections |
 //! | `proxy` | one request, start to answer |
 //! | `headers`, `body` | what crosses, and at what pace |
 //! | `redaction` | the key out of what a model says about it |
-//! | `metering`, `lease` | counts in an answer; reports to the session |
+//! | `metering`, `lease`, `report` | counts in an answer; reports to the session |
+//! | `budget` | what may be spent, and what is |
+//! | `asked`, `charge` | what a call may cost; what it did |
 //! | `tally` | what became of a request, counted |
 //! | `refusal` | the answers that are ours |
 //! | `upstream` | connections to the model |
 //! | `egress` | all else that tools may reach |
 
+mod asked;
 mod body;
 mod budget;
+mod charge;
 mod egress;
 mod endpoint;
+mod form;
 mod headers;
 mod lease;
 mod metering;
 mod proxy;
 mod redaction;
 mod refusal;
+mod report;
 mod slot;
 mod socket;
 mod tally;
@@ -45,26 +53,16 @@ use crate::{
     telemetry::{Metrics, SessionAudit},
 };
 
-pub use budget::Account;
+pub use budget::{Account, AccountLook, Budgets, Cost, Exhausted, HourSpent, Standing, Window};
 pub(crate) use egress::CONNECTIONS as EGRESS_CONNECTIONS_PER_SLOT;
 pub use egress::{Egress, Traffic};
 pub use endpoint::{Endpoint, EndpointError};
+pub use report::{CallRefused, Report, Usage};
 pub(crate) use slot::CONNECTIONS as CONNECTIONS_PER_SLOT;
 pub use slot::SlotGateway;
 
-/// Usage reports that may wait for a session's driver; past that they are summed up, never lost.
-pub const USAGE_CAPACITY: usize = 64;
-
-/// Tokens of one model call, as the model counted them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usage {
-    /// The model that was called.
-    pub model: String,
-    /// Tokens read.
-    pub input_tokens: u64,
-    /// Tokens written, thinking included.
-    pub output_tokens: u64,
-}
+/// Reports that may wait for a session's driver; past that they are summed up, never lost.
+pub const REPORTS_CAPACITY: usize = 64;
 
 /// A user's key for the model API. Can't be printed.
 #[derive(Clone)]
@@ -93,8 +91,8 @@ pub struct Binding {
     pub egress: Egress,
     /// Takes what is to be in the audit log.
     pub audit: SessionAudit,
-    /// Where token counts go.
-    pub usage: mpsc::Sender<Usage>,
+    /// Where the session hears of its calls.
+    pub reports: mpsc::Sender<Report>,
 }
 
 /// Why a gateway could not be made.

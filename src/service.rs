@@ -5,6 +5,7 @@
 //! on purpose for readiness and while a user's default session is opened, and each may be dropped at any of them.
 
 pub mod admission;
+mod budgets;
 mod change;
 pub mod files;
 pub mod idempotency;
@@ -19,6 +20,7 @@ mod recover;
 mod room;
 mod settle;
 mod terms;
+pub mod tickets;
 mod turns;
 pub mod view;
 pub mod workspaces;
@@ -40,8 +42,8 @@ pub use recover::Left;
 
 use crate::{
     config,
-    gateway::ModelKey,
-    identity::{Authenticator, Caller},
+    gateway::{Budgets, ModelKey},
+    identity::{Authenticator, Caller, Tickets},
     ids::{SessionId, UserId},
     limits::{Allowance, Limits},
     pool::Pools,
@@ -68,6 +70,8 @@ pub struct Parts {
     pub identity: Arc<Authenticator>,
     /// Paces and quotas.
     pub limits: Arc<Limits>,
+    /// What model calls may cost.
+    pub budgets: Budgets,
     /// What outlives the server.
     pub store: AnyStore,
     /// The engine, for readiness.
@@ -90,6 +94,7 @@ pub struct Service {
     workspaces: Arc<Workspaces>,
     identity: Arc<Authenticator>,
     limits: Arc<Limits>,
+    budgets: Budgets,
     runtime: Arc<dyn Runtime>,
     store: AnyStore,
     settings: config::Session,
@@ -102,6 +107,7 @@ pub struct Service {
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     desk: files::Desk,
+    tickets: Tickets,
     scales: room::Scales,
     stopping: AtomicBool,
 }
@@ -121,6 +127,7 @@ impl Service {
             workspaces,
             identity,
             limits,
+            budgets,
             store,
             runtime,
             session,
@@ -141,6 +148,7 @@ impl Service {
             workspaces,
             identity,
             limits,
+            budgets,
             runtime,
             store,
             around,
@@ -151,6 +159,7 @@ impl Service {
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
+            tickets: Tickets::default(),
             scales: room::Scales::default(),
             stopping: AtomicBool::new(false),
         }
@@ -216,6 +225,14 @@ impl Service {
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)
+        let session = self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)?;
+        self.trace(caller, &session);
+        Ok(session)
+    }
+
+    /// For the audit log: this is the session the call is about.
+    fn trace(&self, caller: &Caller, session: &SessionHandle) {
+        let identity = &session.identity;
+        caller.trail().session(&identity.user, &session.id, &identity.template, &identity.workspace);
     }
 }

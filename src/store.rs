@@ -18,7 +18,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::ids::{SessionId, UserId};
+use crate::{
+    identity::Whose,
+    ids::{SessionId, UserId},
+};
 
 /// Why the store can't do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,10 +106,12 @@ pub enum Change {
         /// The session.
         session: SessionId,
     },
-    /// Tokens a user spent; added to the sum.
+    /// Tokens a user spent; added to the sums of the hour and of all time. Hours are forgotten after two days.
     Spent {
         /// Who.
         user: UserId,
+        /// When: hours since 1970.
+        hour: u64,
         /// Read by the model.
         input: u64,
         /// Written by the model.
@@ -170,11 +175,22 @@ pub enum EventRows {
     },
 }
 
+/// What a user spent in one hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentRow {
+    /// Hours since 1970.
+    pub hour: u64,
+    /// Tokens read by the model.
+    pub input: u64,
+    /// Tokens written by it.
+    pub output: u64,
+}
+
 /// One `Idempotency-Key` of one user on one route.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
     /// Whose.
-    pub user: UserId,
+    pub whose: Whose,
     /// The route it was used on, such as `POST /v1/sessions`, with the session's id where there is one.
     pub route: String,
     /// The client's text.
@@ -246,6 +262,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// [`StoreError::Failing`], [`StoreError::Closed`].
     async fn spent(&self, user: &UserId) -> Result<(u64, u64), StoreError>;
+
+    /// What the user spent in this hour and later ones, as far as hours are kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Failing`], [`StoreError::Closed`].
+    async fn spent_since(&self, user: &UserId, hour: u64) -> Result<Vec<SpentRow>, StoreError>;
 
     /// Claims an idempotency key for a request whose body has this digest. Claims are forgotten after `keep`; one that an earlier run of the
     /// server left unanswered is new again.

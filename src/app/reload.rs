@@ -6,11 +6,12 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::{
-    capacity,
+    budgets_of_tiers, capacity,
     engine::{compile, identified},
 };
 use crate::{
     config::{Changes, Config, ConfigError, reload::Reloader},
+    gateway::Budgets,
     identity::Authenticator,
     pool::{Applied, Pools},
     problem::{Code, Problem},
@@ -69,6 +70,7 @@ pub(super) struct Reload {
     pub(super) pools: Arc<Pools>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) metrics: Metrics,
+    pub(super) budgets: Budgets,
     /// The memory of the engine's machine.
     pub(super) machine_bytes: Option<u64>,
 }
@@ -101,6 +103,7 @@ impl Reload {
                 "open files were shared out for fewer sandboxes: restart before users' connections and sandboxes need them all"
             );
         }
+        self.budgets.replace(&reread.config.budget, &budgets_of_tiers(&reread.config));
         capacity::bound(&*self.runtime, capacity);
         capacity::warn_of_too_little(&config, capacity);
         let Applied { added, changed, removed } = self.pools.apply(recipes, &config.pool, capacity);
@@ -110,7 +113,7 @@ impl Reload {
         reloader.adopt(reread);
         info!(
             added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, permissions = ?changes.permissions, egress = ?changes.egress, removed = ?changes.removed,
-            pool = ?changes.pool, auth = ?changes.auth, "settings reloaded"
+            pool = ?changes.pool, auth = ?changes.auth, budgets = ?changes.budgets, "settings reloaded"
         );
         if !changes.restart_needed.is_empty() {
             warn!(settings = ?changes.restart_needed, "changed settings that stay without effect until a restart");

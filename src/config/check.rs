@@ -62,6 +62,11 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     tiers(config, &mut rules);
     auth::rules(config, &mut rules);
     model(config, &mut rules);
+    let budgets = config.tiers.iter().map(|(name, tier)| (format!("tiers.{name}.budget"), &tier.budget));
+    for (section, budget) in budgets.chain([("budget".to_owned(), &config.budget)]) {
+        let sensible = budget.bytes_per_token != Some(0);
+        rules.must(format!("{section}.bytes_per_token"), sensible, "must be at least 1");
+    }
     audit(config, &mut rules);
     egress(config, &mut rules);
     for (name, template) in &config.templates {
@@ -269,6 +274,7 @@ fn recipe(name: &str, template: &Template, rules: &mut Rules) {
 }
 
 fn endpoint(model: &ModelApi, at: &dyn Fn(&str) -> String, rules: &mut Rules) {
+    rules.positive(&[(at("model.max_output_tokens").as_str(), model.max_output_tokens)]);
     rules.must(at("model.base_url"), is_web_address(&model.base_url), WEB_ADDRESS);
     let header = model.key_header.parse::<http::HeaderName>().is_ok();
     rules.must(at("model.key_header"), header, "must be the name of an HTTP header");

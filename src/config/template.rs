@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{PermissionPolicy, Pool, TemplateEgress};
+use super::{ModelApi, PermissionPolicy, Pool, TemplateEgress};
 use crate::sandbox::spec::Limits;
 
 /// The recipe of one kind of sandbox.
@@ -95,32 +95,4 @@ pub enum Protocol {
     Acp,
     /// One prompt a line in, lines out.
     Lines,
-}
-
-/// The model API an agent may reach through the gateway.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelApi {
-    /// Scheme and host, such as `https://generativelanguage.googleapis.com`.
-    pub base_url: String,
-    /// Paths that are let through: a prefix up to `*`, then a suffix. Default: the three calls Gemini CLI makes.
-    pub paths: Vec<String>,
-    /// The header that carries the key. Default `x-goog-api-key`.
-    pub key_header: String,
-}
-
-impl Default for ModelApi {
-    fn default() -> Self {
-        Self {
-            base_url: "https://generativelanguage.googleapis.com".to_owned(),
-            paths: ["v1beta", "v1beta1", "v1"]
-                .iter()
-                .flat_map(|version| {
-                    ["streamGenerateContent", "generateContent", "countTokens"]
-                        .map(|call| format!("/{version}/models/*:{call}"))
-                })
-                .collect(),
-            key_header: "x-goog-api-key".to_owned(),
-        }
-    }
 }

@@ -55,6 +55,9 @@ pub struct Budget {
     pub input_tokens_per_session: Option<u64>,
     /// Tokens one session may write.
     pub output_tokens_per_session: Option<u64>,
+    /// Bytes of a request that are taken for one token when it is reserved, before the model has counted. Default 1: no text has more tokens than
+    /// bytes, so a budget is never overrun. With more (3 is usual for prose and code) less is held back, and a call may cost more than was reserved.
+    pub bytes_per_token: Option<u64>,
 }
 
 impl Config {

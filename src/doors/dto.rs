@@ -1,5 +1,6 @@
 //! What clients and operators see: the JSON shapes of API version 1, made from the service's views. Changing one is changing the contract.
 
+pub mod budget;
 pub mod catalog;
 pub mod change;
 pub mod event;
@@ -14,6 +15,7 @@ pub mod problem;
 pub mod prompt;
 pub mod session;
 mod text;
+pub mod ticket;
 pub mod turn;
 pub mod workspace;
 

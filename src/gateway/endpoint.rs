@@ -5,7 +5,8 @@
 
 use http::{HeaderName, Uri, header, uri::Authority, uri::Scheme};
 
-use crate::config::ModelApi;
+use super::form;
+use crate::config::{ApiForm, ModelApi};
 
 /// Longest accepted model name, in bytes. It becomes part of events and spans.
 const MODEL_MAX: usize = 128;
@@ -44,6 +45,8 @@ pub struct Endpoint {
     base_path: String,
     patterns: Vec<Pattern>,
     key_header: HeaderName,
+    form: ApiForm,
+    max_output_tokens: u64,
 }
 
 /// `before*after`; without a `*` the whole path is `before`.
@@ -77,7 +80,8 @@ impl Endpoint {
         let patterns = api.paths.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_, _>>()?;
         let key_header = api.key_header.parse().ok().filter(may_carry_a_key);
         let key_header = key_header.ok_or_else(|| EndpointError::KeyHeader { name: api.key_header.clone() })?;
-        Ok(Self { scheme, authority, base_path, patterns, key_header })
+        let (form, max_output_tokens) = (api.api, api.max_output_tokens);
+        Ok(Self { scheme, authority, base_path, patterns, key_header, form, max_output_tokens })
     }
 
     /// Whether keys would cross a network unencrypted: plain http to another machine. The caller should warn.
@@ -103,8 +107,17 @@ impl Endpoint {
         &self.key_header
     }
 
-    /// Finds where a request goes; none if it may not pass. Of the query only `alt=sse` and `alt=json` are kept: a key has no
-    /// business there, and `fields` or `alt=proto` would hide the token counts from us.
+    /// Whose API it is.
+    pub(super) const fn form(&self) -> ApiForm {
+        self.form
+    }
+
+    /// Tokens the model writes at most in a call that doesn't say so.
+    pub(super) const fn max_output_tokens(&self) -> u64 {
+        self.max_output_tokens
+    }
+
+    /// Finds where a request goes; none if it may not pass. Of the query only what the API needs is kept.
     pub(super) fn admit(&self, uri: &Uri) -> Option<Target> {
         // An absolute form names a host of its own. Ours is the only one; who names another is up to something.
         if uri.authority().is_some() || uri.scheme().is_some() {
@@ -115,9 +128,13 @@ impl Endpoint {
             return None;
         }
         let model = self.patterns.iter().find_map(|pattern| pattern.model_in(path))?.to_owned();
-        let kept = uri.query().into_iter().flat_map(|query| query.split('&')).find(|pair| is_known(pair));
+        let kept = uri
+            .query()
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .find(|pair| form::passes_in_query(self.form, pair));
         let query = kept.map(|pair| format!("?{pair}")).unwrap_or_default();
-        let metered = !path.ends_with(":countTokens");
+        let metered = form::costs(self.form, path);
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
@@ -156,10 +173,6 @@ fn is_plain(path: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@/".contains(&byte);
     let Some(rest) = path.strip_prefix('/') else { return false };
     path.bytes().all(good) && rest.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
-}
-
-fn is_known(pair: &str) -> bool {
-    matches!(pair, "alt=sse" | "alt=json")
 }
 
 /// Headers that shape the connection or the body are ours to set.

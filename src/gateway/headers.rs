@@ -10,17 +10,20 @@ use http::{
 };
 use secrecy::ExposeSecret as _;
 
-use super::ModelKey;
+use super::{ModelKey, form};
+use crate::config::ApiForm;
 
-const TO_THE_MODEL: [HeaderName; 4] =
-    [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::USER_AGENT, HeaderName::from_static("x-goog-api-client")];
+const TO_THE_MODEL: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::USER_AGENT];
 
 const TO_THE_AGENT: [HeaderName; 5] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::DATE, header::RETRY_AFTER];
 
 /// The headers of a request as the model sees them, but for host and key.
-pub(super) fn to_the_model(from: &HeaderMap) -> HeaderMap {
-    pick(from, &TO_THE_MODEL)
+pub(super) fn to_the_model(form: ApiForm, from: &HeaderMap) -> HeaderMap {
+    let mut headers = pick(from, &TO_THE_MODEL);
+    let own = form::request_headers(form).iter().copied().map(HeaderName::from_static);
+    headers.extend(own.filter_map(|name| Some((from.get(&name)?.clone(), name))).map(|(value, name)| (name, value)));
+    headers
 }
 
 /// The headers of an answer as the agent sees them.
@@ -79,10 +82,24 @@ mod tests {
         ] {
             from.insert(HeaderName::from_static(name), HeaderValue::from_static("canary"));
         }
-        assert!(to_the_model(&from).is_empty() && to_the_agent(&from).is_empty());
+        for form in [ApiForm::Gemini, ApiForm::Anthropic, ApiForm::Openai] {
+            assert!(to_the_model(form, &from).is_empty() && to_the_agent(&from).is_empty());
+        }
         from.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        assert_eq!(to_the_model(&from).len(), 1);
+        assert_eq!(to_the_model(ApiForm::Gemini, &from).len(), 1);
         assert!(is_json(&from));
+    }
+
+    #[test]
+    fn each_api_has_headers_of_its_own() {
+        let mut from = HeaderMap::new();
+        for name in ["x-goog-api-client", "anthropic-version", "anthropic-beta", "openai-organization"] {
+            from.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));
+        }
+        let passed = |form| to_the_model(form, &from).keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(passed(ApiForm::Gemini), ["x-goog-api-client"]);
+        assert_eq!(passed(ApiForm::Anthropic).len(), 2);
+        assert_eq!(passed(ApiForm::Openai), ["openai-organization"]);
     }
 
     #[test]

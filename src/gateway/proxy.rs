@@ -9,15 +9,20 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use secrecy::ExposeSecret as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
+    asked::{self, Asked},
     body::{BodyError, Download, Meter, UPLOAD_BYTES, Upload},
+    budget::{Limits, Need, Reservation},
+    charge::Charge,
     endpoint::Target,
-    headers,
+    form, headers,
     lease::Lease,
     redaction,
     refusal::Refusal,
+    report::CallRefused,
     slot::Shared,
     tally::Tally,
 };
@@ -36,7 +41,7 @@ pub(super) async fn answer(slot: Arc<Shared>, request: Request<Incoming>) -> Res
         Ok(answer) => answer,
         Err(refusal) => {
             tally.end(refusal.outcome());
-            return Ok(refusal.answer().map(|text| Either::Left(Full::new(text))));
+            return Ok(refusal.answer(slot.endpoint().form()).map(|text| Either::Left(Full::new(text))));
         }
     };
     match answer.body_mut() {
@@ -57,17 +62,70 @@ async fn forward(slot: &Shared, request: Request<Incoming>) -> Result<Response<A
     );
     let upload = Upload::new(body, slot.gateway().deadlines.idle);
     let answered = async {
-        let response = send(slot, &lease, &target, &parts, upload).await?;
+        let form = slot.endpoint().form();
+        let limits = lease.binding.account.limits().filter(|_| target.metered);
+        let (upload, reservation, _large) = match limits {
+            Some(limits) => afford(slot, &lease, &parts, upload, limits).await?,
+            None => (upload, None, None),
+        };
+        let mut charge = Charge::new(Arc::clone(&lease), form, target.model.clone(), reservation);
+        let response = send(slot, &lease, &target, &parts, upload, &mut charge).await?;
         if response.status().is_success() {
-            return Ok(pass_back(slot, lease.clone(), target, response));
+            lease.answered();
+            return Ok(pass_back(slot, lease.clone(), &target, response, charge));
         }
+        charge.free();
         pass_error(slot, &lease, response).await
     };
     let answered = answered.instrument(span.clone()).await;
     if let Err(refusal) = &answered {
-        span.record("http.response.status_code", refusal.answer().status().as_u16());
+        span.record("http.response.status_code", refusal.answer(slot.endpoint().form()).status().as_u16());
+        match refusal {
+            Refusal::Budget(exhausted) => lease.refused(CallRefused::Budget(*exhausted)),
+            Refusal::KeyMissing => lease.refused(CallRefused::KeyMissing),
+            _ => {}
+        }
     }
     answered
+}
+
+/// A request, what is held for it, and the permit that a large one needs as long as it is in memory.
+type Afforded = (Upload, Option<Reservation>, Option<OwnedSemaphorePermit>);
+
+/// Holds what the call may cost at most, and tells it to cost no more. Dropped at any point nothing is held.
+async fn afford(
+    slot: &Shared,
+    lease: &Lease,
+    parts: &Parts,
+    upload: Upload,
+    limits: Limits,
+) -> Result<Afforded, Refusal> {
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Refusal::MediaType);
+    }
+    let gathering = tokio::time::timeout(slot.gateway().deadlines.head, upload.gather(&lease.large));
+    let (body, large) = match gathering.await {
+        Ok(Ok(gathered)) => gathered,
+        Ok(Err(BodyError::TooLarge)) => return Err(Refusal::TooLarge),
+        Ok(Err(BodyError::Silent | BodyError::Broken(_))) | Err(_) => return Err(Refusal::Unfinished),
+    };
+    let endpoint = slot.endpoint();
+    let asked = Asked::read(endpoint.form(), &body).map_err(|_| Refusal::NotUnderstood)?;
+    let (most, answers) = (endpoint.max_output_tokens(), asked.answers());
+    let need = Need {
+        input: limits.tokens(body.len() as u64),
+        output: asked.limit.map_or(most, |limit| limit.min(most)).saturating_mul(answers),
+        output_min: answers,
+        boundless: asked.boundless,
+    };
+    let reservation = lease.binding.account.reserve(limits, need).await.map_err(Refusal::Budget)?;
+    let granted = reservation.as_ref().map_or(need.output, |reservation| reservation.cost().output);
+    let body = if granted < need.output {
+        asked::lower(endpoint.form(), parts.uri.path(), &body, granted / answers)
+    } else {
+        body
+    };
+    Ok((Upload::Whole(Some(body)), reservation, large))
 }
 
 fn check(slot: &Shared, parts: &Parts, body: &Incoming) -> Result<Target, Refusal> {
@@ -90,12 +148,13 @@ async fn send(
     target: &Target,
     parts: &Parts,
     upload: Upload,
+    charge: &mut Charge,
 ) -> Result<Response<Incoming>, Refusal> {
     let began = Instant::now();
     let mut request = Request::new(upload);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target.uri.clone();
-    *request.headers_mut() = headers::to_the_model(&parts.headers);
+    *request.headers_mut() = headers::to_the_model(slot.endpoint().form(), &parts.headers);
     if let Some(key) = lease.key()? {
         request.headers_mut().insert(slot.endpoint().key_header().clone(), key);
     }
@@ -103,6 +162,7 @@ async fn send(
     request.headers_mut().insert(header::HOST, host);
 
     let gateway = slot.gateway();
+    charge.begin();
     let answered = tokio::time::timeout(gateway.deadlines.head, gateway.upstream.request(request)).await;
     let (refusal, cause) = match answered {
         Ok(Ok(response)) if passes(response.status()) => {
@@ -110,8 +170,16 @@ async fn send(
             Span::current().record("gateway.head_ms", u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
             return Ok(response);
         }
-        Ok(Ok(response)) => (Refusal::Elsewhere, format!("status {}", response.status().as_u16())),
-        Ok(Err(error)) => (blame(&error), chain(&error)),
+        Ok(Ok(response)) => {
+            charge.free();
+            (Refusal::Elsewhere, format!("status {}", response.status().as_u16()))
+        }
+        Ok(Err(error)) => {
+            if error.is_connect() {
+                charge.free();
+            }
+            (blame(&error), chain(&error))
+        }
         Err(_elapsed) => (Refusal::Deadline, "no answer within the deadline".to_owned()),
     };
     tell(lease, refusal, &cause);
@@ -132,8 +200,14 @@ fn passes(status: StatusCode) -> bool {
     !status.is_redirection() && !status.is_informational()
 }
 
-/// Streams a success. It can't have the key: the model answers to a prompt, and isn't told who pays.
-fn pass_back(slot: &Shared, lease: Arc<Lease>, target: Target, response: Response<Incoming>) -> Response<AnswerBody> {
+/// Streams a success.
+fn pass_back(
+    slot: &Shared,
+    lease: Arc<Lease>,
+    target: &Target,
+    response: Response<Incoming>,
+    mut charge: Charge,
+) -> Response<AnswerBody> {
     let (from, body) = response.into_parts();
     let headers = headers::to_the_agent(&from.headers);
     let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -142,7 +216,12 @@ fn pass_back(slot: &Shared, lease: Arc<Lease>, target: Target, response: Respons
         let binding = &lease.binding;
         tracing::warn!(user.id = %binding.user, session.id = %binding.session, "an answer is encoded: its tokens can't be counted");
     }
-    let meter = target.metered.then(|| Meter::new(events, target.model, lease.clone()));
+    let meter = if target.metered {
+        Some(Meter::new(slot.endpoint().form(), events, charge))
+    } else {
+        charge.free();
+        None
+    };
     let download = Download::new(body, slot.gateway().deadlines.idle, lease, meter, Span::current());
     let mut answer = Response::new(Either::Right(download));
     *answer.status_mut() = from.status;
@@ -159,11 +238,18 @@ async fn pass_error(
     let (from, body) = response.into_parts();
     let headers = headers::to_the_agent(&from.headers);
     let unreadable = headers.contains_key(header::CONTENT_ENCODING);
+    let refuses_key = |text: &[u8]| form::refuses_key(slot.endpoint().form(), from.status, text);
+    if unreadable && refuses_key(b"") {
+        lease.refused(CallRefused::Key);
+    }
     let gathering = tokio::time::timeout(slot.gateway().deadlines.idle, Limited::new(body, ERROR_BYTES).collect());
     let (refusal, cause) = match gathering.await {
         Ok(Ok(_)) if unreadable => (Refusal::Elsewhere, "an error of the model is encoded".to_owned()),
         Ok(Ok(text)) => {
             let text = text.to_bytes();
+            if refuses_key(&text) {
+                lease.refused(CallRefused::Key);
+            }
             let text = lease.binding.key.iter().fold(text, |text, key| redaction::hide(text, key.0.expose_secret()));
             let mut answer = Response::new(Either::Left(Full::new(text)));
             *answer.status_mut() = from.status;

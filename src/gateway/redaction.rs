@@ -2,9 +2,15 @@
 //!
 //! Found are the key as it is, as part of a URL, and as part of anything in base64. Other spellings (hex, letters as escapes) are not:
 //! no API is known to use them. Pure, no I/O.
+//!
+//! Errors are gathered and searched as a whole ([`hide`]). A success is searched as it passes ([`Veil`]): an error may come in the middle of it.
+
+mod veil;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
+
+pub(super) use self::veil::{Spellings, Veil};
 
 /// What stands in the key's place.
 const HIDDEN: &[u8] = b"(hidden)";

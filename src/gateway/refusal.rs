@@ -1,11 +1,15 @@
-//! The answers that are ours and not the model's, in the form of the Gemini API, so that the agent understands them.
+//! The answers that are ours and not the model's, in the form of the API the agent speaks, so that it understands them.
 //!
 //! Their text is public: it names no host, no path and no key. Why it happened is in the log.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 
-use crate::telemetry::labels::GatewayOutcome;
+use super::{
+    budget::Exhausted,
+    form::{self, Words},
+};
+use crate::{config::ApiForm, telemetry::labels::GatewayOutcome};
 
 /// Why a request gets no answer from the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +20,12 @@ pub(super) enum Refusal {
     /// Not one of the calls that are let through.
     #[error("this call is not allowed from a sandbox")]
     NotAllowed,
-    /// Not JSON.
-    #[error("the body must be application/json")]
+    /// Not JSON, or not in the plain.
+    #[error("the body must be application/json, without an encoding")]
     MediaType,
+    /// What says it is JSON isn't, and its costs have to be known.
+    #[error("the body is not a JSON object")]
+    NotUnderstood,
     /// The request's body is over the limit.
     #[error("the request is larger than {} MiB", super::body::UPLOAD_BYTES / 1024 / 1024)]
     TooLarge,
@@ -31,6 +38,9 @@ pub(super) enum Refusal {
     /// The session's own key was known to a former server only.
     #[error("the session's API key is not known any more since the server was restarted; send it again")]
     KeyMissing,
+    /// The user may spend no more.
+    #[error("{0}")]
+    Budget(Exhausted),
     /// The model couldn't be reached, or broke off.
     #[error("the model can't be reached at the moment")]
     Unreachable,
@@ -51,7 +61,8 @@ impl Refusal {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT"),
             Self::Unfinished => (StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED"),
             Self::KeyMissing => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
-            Self::Key => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+            Self::Key | Self::NotUnderstood => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+            Self::Budget(_) => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
             Self::Unreachable | Self::Elsewhere => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
         }
@@ -62,22 +73,23 @@ impl Refusal {
         match self {
             Self::Unleased => GatewayOutcome::Unleased,
             Self::NotAllowed => GatewayOutcome::Forbidden,
-            Self::MediaType | Self::TooLarge | Self::Unfinished | Self::Key | Self::KeyMissing => {
-                GatewayOutcome::Invalid
-            }
+            Self::MediaType
+            | Self::NotUnderstood
+            | Self::TooLarge
+            | Self::Unfinished
+            | Self::Key
+            | Self::KeyMissing => GatewayOutcome::Invalid,
+            Self::Budget(_) => GatewayOutcome::OverBudget,
             Self::Unreachable | Self::Deadline => GatewayOutcome::Unreachable,
             Self::Elsewhere => GatewayOutcome::ModelError,
         }
     }
 
     /// The whole answer.
-    pub fn answer(self) -> Response<Bytes> {
+    pub fn answer(self, form: ApiForm) -> Response<Bytes> {
         let (code, status) = self.status();
-        let error =
-            serde_json::json!({"error": {"code": code.as_u16(), "message": self.to_string(), "status": status}});
-        let mut answer = Response::new(Bytes::from(error.to_string()));
-        *answer.status_mut() = code;
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
-        answer
+        // Whoever comes again comes to the same: only the end of the window, or another key, changes anything.
+        let hopeless = matches!(self, Self::Budget(_));
+        form::refusal(form, Words { code, status, message: &self.to_string(), hopeless })
     }
 }

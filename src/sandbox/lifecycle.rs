@@ -74,6 +74,11 @@ impl Sandbox {
         self.remains.bind(binding);
     }
 
+    /// Refuses its agent's calls from here on and ends those under way.
+    pub fn unbind(&self) {
+        self.remains.unbind();
+    }
+
     /// Hands over the agent, and what it said while it waited. None the second time.
     pub fn take_agent(&mut self) -> Option<(Agent, EarlyEvents)> {
         self.agent.take().map(|agent| (agent, std::mem::take(&mut self.early)))

@@ -239,7 +239,7 @@ impl Service {
     /// The workspace of a session that isn't over.
     fn live_workspace(&self, caller: &Caller, id: &SessionId) -> Result<LiveWorkspace, Problem> {
         let session = self.find(caller, id)?;
-        let workspace = self.workspaces.live(&session.identity.user, &session.identity.workspace);
+        let workspace = self.workspaces.live(&session.whose(), &session.identity.workspace);
         // Asked last: a session that isn't over now was the workspace's holder a moment ago.
         match workspace {
             Some(workspace) if !session.is_over() => Ok(workspace),

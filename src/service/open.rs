@@ -22,7 +22,7 @@ use super::{
     view::{OpenSession, SessionView},
 };
 use crate::{
-    gateway::{Account, Binding, Egress, ModelKey, Traffic, USAGE_CAPACITY},
+    gateway::{Binding, Egress, ModelKey, REPORTS_CAPACITY, Traffic},
     identity::Actor,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
     log::EventLog,
@@ -32,7 +32,7 @@ use crate::{
         self, Command, Opened, SessionHandle, Settings,
         permission::within,
         policy,
-        status::{ColdReason, Identity, LeaseTimes, Preferences},
+        status::{ColdReason, Identity, LeaseTimes, Preferences, Tokens},
     },
     telemetry::labels::{OpenOutcome, OpenStart},
     workspace::WorkspaceHold,
@@ -77,6 +77,7 @@ impl Service {
         let outcome = self.open_in(caller, request, egress, ticket, &pool, begun).instrument(span.clone()).await;
         match &outcome {
             Ok(session) => {
+                self.trace(caller, session);
                 let lease = &session.identity.lease;
                 let start = if lease.cold.is_none() { OpenStart::Warm } else { OpenStart::Cold };
                 span.record("session.id", session.id.as_str());
@@ -116,13 +117,14 @@ impl Service {
         };
 
         let id = SessionId::random();
-        let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let (report_sender, reports) = mpsc::channel(REPORTS_CAPACITY);
         let own_key = request.api_key.is_some();
         let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
         let (user, session) = (caller.user.clone(), id.clone());
-        let account = Account::unlimited();
+        let account = self.account(&user, caller.tier.clone(), &id, Tokens::default()).await?;
         let audit = self.around.audit.of_session(&user, &session, pool.name(), &name);
-        let binding = Binding { user, session, key, key_missing: false, account, egress, audit, usage: usage_sender };
+        let binding =
+            Binding { user, session, key, key_missing: false, account, egress, audit, reports: report_sender };
         lease.bind(binding.clone());
 
         let clock = Instant::now();
@@ -149,6 +151,7 @@ impl Service {
         let created_at = Timestamp::now();
         let identity = Identity {
             user: caller.user.clone(),
+            tier: caller.tier.clone(),
             template: pool.name().clone(),
             workspace: name,
             named: request.workspace.is_some(),
@@ -183,13 +186,13 @@ impl Service {
             lease,
             gone,
             binding,
-            usage,
+            reports,
             permit,
             settings,
             also,
         };
         let session = session::spawn(opened, &self.around);
-        if exists && let Some(workspace) = self.workspaces.live(&caller.user, &session.identity.workspace) {
+        if exists && let Some(workspace) = self.workspaces.live(&caller.whose(), &session.identity.workspace) {
             // What it takes is known by the time its first turn begins.
             self.weigh_soon(&workspace);
         }
@@ -260,7 +263,7 @@ impl Service {
         }
         let made_up = SessionId::random().as_str().replace('_', "-");
         let name = WorkspaceName::parse(&made_up).map_err(Problem::internal)?;
-        let mut hold = self.workspaces.hold(&caller.user, &name)?;
+        let mut hold = self.workspaces.hold(&caller.whose(), &name)?;
         hold.forget_if_empty();
         Ok((name, hold))
     }
@@ -274,13 +277,14 @@ impl Service {
     ) -> Result<WorkspaceHold, Problem> {
         let deadline = Instant::now() + terms::capped(patience, HOMECOMING_PATIENCE);
         let mut freed = self.workspaces.freed();
+        let (whose, own) = (caller.whose(), caller.own());
         loop {
-            let refused = match self.workspaces.hold(&caller.user, name) {
+            let refused = match self.workspaces.hold(&whose, name) {
                 Ok(hold) => return Ok(hold),
                 Err(refused) => refused,
             };
             let lives = |session: &Arc<SessionHandle>| session.identity.workspace == *name && !session.is_over();
-            if self.around.registry.of(&caller.user).iter().any(lives) || Instant::now() >= deadline {
+            if self.around.registry.all(&own).iter().any(lives) || Instant::now() >= deadline {
                 return Err(refused.into());
             }
             let _looks_again = timeout(HOMECOMING_LOOK, freed.changed()).await;

@@ -140,6 +140,7 @@ impl Service {
     /// The store doesn't work.
     pub async fn me(&self, caller: &Caller) -> Result<MeView, Problem> {
         let (input, output) = self.store.spent(&caller.user).await?;
+        let budgets = self.standings(&caller.user, caller.tier.as_ref()).await?;
         let (user, allowance) = (&caller.user, self.allowance(caller));
         let left = |state: RateState| (state.remaining, state.quota);
         Ok(MeView {
@@ -152,6 +153,7 @@ impl Service {
             reads: left(allowance.reads(user)),
             files: allowance.files(),
             usage: Tokens { input, output },
+            budgets,
         })
     }
 }
@@ -223,6 +225,7 @@ impl SessionView {
         };
         Self {
             id: session.id.clone(),
+            user: identity.user.clone(),
             state,
             template: identity.template.clone(),
             workspace: identity.workspace.clone(),
@@ -241,6 +244,7 @@ impl SessionView {
             last_seq: session.log.last_seq(),
             pending_permissions,
             usage: tokens,
+            budget: session.account().standing().filter(|budget| budget.limit != (None, None)),
             end,
         }
     }

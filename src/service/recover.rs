@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::Service;
 use crate::{
     agent::{ResumePlan, RunningTurn},
-    gateway::{Account, Binding, USAGE_CAPACITY},
+    gateway::{Binding, REPORTS_CAPACITY},
     pool::PendingAdoption,
     session::{
         SessionHandle,
@@ -56,7 +56,7 @@ impl Service {
         let Some(mut sandbox) = sandbox else { return self.lost(alive) };
         let session = Arc::clone(&alive.session);
         let identity = &session.identity;
-        let gone = match self.workspaces.hold(&identity.user, &identity.workspace) {
+        let gone = match self.workspaces.hold(&session.whose(), &identity.workspace) {
             Ok(mut hold) => {
                 if !identity.named {
                     hold.forget_if_empty();
@@ -74,13 +74,21 @@ impl Service {
         if identity.default {
             self.remember_default(&identity.user, &session.id).await;
         }
-        let (usage_sender, usage) = mpsc::channel(USAGE_CAPACITY);
+        let (report_sender, reports) = mpsc::channel(REPORTS_CAPACITY);
         // A key of the user's own was never written down.
         let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
         let key = self.model_key.clone().filter(|_| !key_missing);
-        let (account, egress) = (Account::unlimited(), alive.egress(sandbox.pool().egress()));
+        let (tier, spent) = (identity.tier.clone(), session.with_status(|status| status.tokens));
+        let account = match self.account(&user, tier, &session.id, spent).await {
+            Ok(account) => account,
+            Err(error) => {
+                warn!(session.id = %session.id, %error, "what a session's user has spent can't be read");
+                return self.lost(alive);
+            }
+        };
+        let egress = alive.egress(sandbox.pool().egress());
         let (id, audit) = (session.id.clone(), session.audit.clone());
-        let binding = Binding { user, session: id, key, key_missing, account, egress, audit, usage: usage_sender };
+        let binding = Binding { user, session: id, key, key_missing, account, egress, audit, reports: report_sender };
         sandbox.bind(binding.clone());
         let permit = Box::new((self.limits.keep_session(&identity.user), self.metrics.session()));
         let turn = alive.running_turn().await;
@@ -91,7 +99,7 @@ impl Service {
                 LOST.to_owned()
             })?;
             drop(early);
-            Ok(TakenUp { agent, lease, gone, binding, usage })
+            Ok(TakenUp { agent, lease, gone, binding, reports })
         };
         alive.go_on(taking_up, self.times(), permit, &self.around);
     }

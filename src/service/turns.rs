@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{Instrument as _, field, info_span};
 
 use super::{
-    Service,
+    Service, budgets,
     idempotency::{Created, Ticket},
     view::{OpenSession, PermissionAnswer, Prompt, TurnView},
 };
@@ -49,6 +49,7 @@ impl Service {
         self.check_new_work()?;
         self.check_room(caller, &session).await?;
         self.allowance(caller).check_prompt(&caller.user)?;
+        budgets::check(&session)?;
         if prompt.content.is_empty() {
             return Err(Problem::new(Code::InvalidRequest, "prompt: must have at least one content block"));
         }
@@ -58,6 +59,7 @@ impl Service {
         );
         let content = prompt.content.to_vec();
         let turn = TurnId::random();
+        caller.trail().turn(&turn);
         let also = ticket.created(Created::Turn(turn.clone()));
         let ticket = ticket.clone();
         let asking = async move {

@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::{
     agent::PermissionOption,
     config::{HostPattern, PermissionPolicy},
-    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, WorkspaceName},
+    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
-pub use crate::gateway::Traffic;
+pub use crate::gateway::{Standing, Traffic, Window};
 pub use crate::limits::FileLimits;
 pub use crate::pool::{
     Failure as PoolFailure, Misses as PoolMisses, Mode as PoolMode, PoolFigures, Tally, figures::Histogram,
@@ -89,6 +89,8 @@ pub enum SessionState {
 pub struct SessionView {
     /// Its id.
     pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
     /// What it is doing.
     pub state: SessionState,
     /// Its template.
@@ -125,6 +127,8 @@ pub struct SessionView {
     pub pending_permissions: usize,
     /// Tokens so far.
     pub usage: Tokens,
+    /// How it stands with its own budget, if it has one.
+    pub budget: Option<Standing>,
     /// Why it is over, if it is, with a sentence for people.
     pub end: Option<(EndReason, String)>,
 }
@@ -247,6 +251,8 @@ pub struct MeView {
     pub files: FileLimits,
     /// All tokens they ever used, over restarts too.
     pub usage: Tokens,
+    /// How it stands with their budgets of the clock.
+    pub budgets: Vec<Standing>,
 }
 
 /// Whether the server can serve.

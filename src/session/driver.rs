@@ -14,11 +14,11 @@ mod clock;
 mod epilogue;
 mod journal;
 mod permissions;
+mod reports;
 mod turn;
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -39,15 +39,14 @@ use super::{
     policy::{self, Refusal, Request},
     record,
     registry::SessionHandle,
-    status::{EndReason, Status, Tokens},
+    status::{EndReason, Status},
     translate,
 };
 use crate::{
     agent::{Agent, AgentCommand, AgentError, AgentEvent, EarlyEvents, Mark, Said},
-    gateway::{Binding, Usage},
+    gateway::{Binding, Report},
     pool::Lease,
     problem::Code,
-    store::Change,
     telemetry::Metrics,
 };
 
@@ -62,7 +61,7 @@ const POST_MORTEM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Starts the driver of a session that was just opened; the session is in the registry when this returns.
 pub fn spawn(opened: Opened, around: &Surroundings) -> Arc<SessionHandle> {
-    let Opened { id, identity, preferences, log, agent, early, lease, gone, binding, usage, permit, settings, also } =
+    let Opened { id, identity, preferences, log, agent, early, lease, gone, binding, reports, permit, settings, also } =
         opened;
     let (sender, commands) = mpsc::channel(COMMAND_CAPACITY);
     let mut status = Status::new(preferences);
@@ -70,7 +69,7 @@ pub fn spawn(opened: Opened, around: &Surroundings) -> Arc<SessionHandle> {
     let session = Arc::new(SessionHandle::new(id, identity, status, log, binding.audit.clone(), sender));
     around.registry.add(&session);
     let mark = early.mark();
-    let driven = Driven { agent, early, lease, gone, binding, usage, mark, settings };
+    let driven = Driven { agent, early, lease, gone, binding, reports, mark, settings };
     let mut batch = session.log.batch();
     batch.change(record::mark(&session.id, &mark));
     batch.change(session.with_status(|status| record::session(&session.id, &session.identity, status, None, 0)));
@@ -95,7 +94,8 @@ pub(super) async fn drive(
     permit: Box<dyn std::any::Any + Send>,
 ) {
     let epilogue = Epilogue::new(Arc::clone(&session), Arc::clone(&around.registry));
-    let Driven { agent, early, lease, gone, binding, usage, mark, settings } = driven;
+    let Driven { agent, early, lease, gone, binding, reports, mark, settings } = driven;
+    let _set_once = session.account.set(binding.account.look());
     let journal = Journal::new(Arc::clone(&session), mark);
     // What is durable already was perhaps not acknowledged any more.
     let forgettable = mark.forgettable();
@@ -109,7 +109,7 @@ pub(super) async fn drive(
         agent,
         lease,
         binding,
-        usage,
+        reports,
         clock,
         journal,
         turn,
@@ -136,7 +136,7 @@ struct Driver {
     lease: Lease,
     /// What the sandbox's gateway is bound to; bound anew when the user's key changes.
     binding: Binding,
-    usage: mpsc::Receiver<Usage>,
+    reports: mpsc::Receiver<Report>,
     clock: Clock,
     journal: Journal,
     turn: Option<RunningTurn>,
@@ -220,7 +220,7 @@ impl Driver {
         let has_room = self.journal.has_room();
         let waits = !has_room || self.journal.is_waiting();
         tokio::select! {
-            Some(usage) = self.usage.recv() => { self.add_usage(&usage); Step::GoOn }
+            Some(report) = self.reports.recv() => { self.take_report(&report); Step::GoOn }
             count = self.agent.events.recv_many(said, SAID_AT_ONCE), if has_room => {
                 if count == 0 {
                     return Step::End(End::new(EndReason::SandboxLost, "the sandbox was lost"));
@@ -290,6 +290,7 @@ impl Driver {
             }
             Then::Tell(command) => self.tell(command),
             Then::Answer(answer) => answer.give(),
+            Then::Written(cost) => self.binding.account.written(cost),
         }
     }
 
@@ -362,37 +363,6 @@ impl Driver {
         End { turn: Some((code, detail.clone())), ..End::new(reason, detail) }
     }
 
-    /// Takes the counts that are on their way: what the model counted belongs to the turn that ends.
-    fn take_counts(&mut self) {
-        while let Ok(usage) = self.usage.try_recv() {
-            self.add_usage(&usage);
-        }
-    }
-
-    fn add_usage(&mut self, usage: &Usage) {
-        let tokens = Tokens { input: usage.input_tokens, output: usage.output_tokens };
-        let turn = {
-            let mut status = self.session.locked();
-            status.tokens += tokens;
-            status.running_mut().map(|turn| {
-                turn.tokens += tokens;
-                record::turn(&self.session.id, turn)
-            })
-        };
-        self.metrics.tokens(tokens.input, tokens.output);
-        self.journal.event(
-            EventType::UsageUpdated,
-            self.turn.as_ref().map(|turn| &turn.id),
-            &json!({"model": usage.model, "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}),
-        );
-        if let Some(turn) = turn {
-            self.journal.change(turn);
-        }
-        let user = self.session.identity.user.clone();
-        self.journal.change(Change::Spent { user, input: tokens.input, output: tokens.output });
-        self.journal.session_changed();
-    }
-
     /// Ends the session; returns who waits for that. Dropping the lease posts the sandbox to the reaper.
     async fn finish(mut self, end: End) -> Option<oneshot::Sender<()>> {
         let End { reason, detail, turn, closer } = end;
@@ -402,7 +372,7 @@ impl Driver {
         if let Some(planned) = self.planned.take() {
             planned.refuse(Refusal::Ended);
         }
-        self.take_counts();
+        self.take_last_reports().await;
         if self.turn.is_some() {
             self.end_turn(turn.map_or_else(|| Ok("cancelled".to_owned()), Err));
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     agent::{Agent, AgentError, EarlyEvents, Mark},
     config::{HostPattern, PermissionPolicy},
-    gateway::{Binding, ModelKey, Usage},
+    gateway::{Binding, ModelKey, Report},
     ids::{PermissionId, SessionId, TurnId},
     log::EventLog,
     pool::Lease,
@@ -176,8 +176,8 @@ pub struct Opened {
     pub gone: oneshot::Receiver<()>,
     /// What its gateway is bound to.
     pub binding: Binding,
-    /// Token counts from the gateway.
-    pub usage: mpsc::Receiver<Usage>,
+    /// What the gateway says of its calls.
+    pub reports: mpsc::Receiver<Report>,
     /// Held for as long as the session takes up room: the user's quota.
     pub permit: Box<dyn Any + Send>,
     /// Its times.
@@ -194,7 +194,7 @@ pub(super) struct Driven {
     pub(super) lease: Lease,
     pub(super) gone: oneshot::Receiver<()>,
     pub(super) binding: Binding,
-    pub(super) usage: mpsc::Receiver<Usage>,
+    pub(super) reports: mpsc::Receiver<Report>,
     /// How far the agent was heard, by the log.
     pub(super) mark: Mark,
     pub(super) settings: Settings,

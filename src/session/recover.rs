@@ -23,7 +23,7 @@ use super::{
 use crate::{
     agent::{Agent, EarlyEvents, Mark, RunningTurn},
     config::TemplateEgress,
-    gateway::{Binding, Egress, Usage},
+    gateway::{Binding, Egress, Report},
     log::{EventLog, READ_MAX},
     pool::Lease,
     problem::Code,
@@ -61,8 +61,8 @@ pub struct TakenUp {
     pub gone: oneshot::Receiver<()>,
     /// What its gateway is bound to.
     pub binding: Binding,
-    /// Token counts from the gateway.
-    pub usage: mpsc::Receiver<Usage>,
+    /// What the gateway says of its calls.
+    pub reports: mpsc::Receiver<Report>,
 }
 
 /// Puts a stored session back.
@@ -142,11 +142,11 @@ impl Alive {
                 () = around.stop.end.cancelled() => Err("the server is shutting down".to_owned()),
             };
             match taken_up {
-                Ok(TakenUp { agent, lease, gone, binding, usage }) => {
+                Ok(TakenUp { agent, lease, gone, binding, reports }) => {
                     info!("a session is taken up");
                     let Self { session, mark, commands, .. } = self;
                     let early = EarlyEvents::default();
-                    let driven = Driven { agent, early, lease, gone, binding, usage, mark, settings };
+                    let driven = Driven { agent, early, lease, gone, binding, reports, mark, settings };
                     drive(session, driven, commands, around, permit).await;
                 }
                 // It was let go of, and goes on with the next server, which knows better.

@@ -14,7 +14,7 @@ use crate::{
     agent::{PermissionOption, Pieces},
     config::{HostPattern, PermissionPolicy},
     gateway::Egress,
-    ids::{PermissionId, SlotId, TemplateName, TurnId, UserId, WorkspaceName},
+    ids::{PermissionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
 
@@ -198,6 +198,9 @@ impl Permission {
 pub struct Identity {
     /// Whose it is.
     pub user: UserId,
+    /// The tier it was opened under: its budget is that tier's. None: the usual one.
+    #[serde(default)]
+    pub tier: Option<TierName>,
     /// Its template.
     pub template: TemplateName,
     /// Its workspace.
@@ -253,6 +256,7 @@ impl Identity {
         };
         Self {
             user,
+            tier: None,
             template: TemplateName::parse("gemini").expect("a good name"),
             workspace: WorkspaceName::parse("notes").expect("a good name"),
             named: true,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Change, Claimed, Done, EventRows, Health, IdempotencyKey, Store, StoreError, StoredSession};
+use super::{Change, Claimed, Done, EventRows, Health, IdempotencyKey, SpentRow, Store, StoreError, StoredSession};
 use crate::ids::{SessionId, UserId};
 
 #[derive(Default)]
@@ -137,6 +137,10 @@ impl Store for Fake {
 
     async fn spent(&self, _user: &UserId) -> Result<(u64, u64), StoreError> {
         Ok((0, 0))
+    }
+
+    async fn spent_since(&self, _user: &UserId, _hour: u64) -> Result<Vec<SpentRow>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn claim(&self, key: &IdempotencyKey, body: [u8; 32], _keep: Duration) -> Result<Claimed, StoreError> {

@@ -49,7 +49,7 @@ use self::{
     readers::Readers,
     writer::Writer,
 };
-use super::{Change, Claimed, Done, EventRows, Health, IdempotencyKey, Store, StoreError, StoredSession};
+use super::{Change, Claimed, Done, EventRows, Health, IdempotencyKey, SpentRow, Store, StoreError, StoredSession};
 use crate::{
     config::Durability,
     ids::{SessionId, UserId},
@@ -203,6 +203,11 @@ impl Store for Sqlite {
     async fn spent(&self, user: &UserId) -> Result<(u64, u64), StoreError> {
         let user = user.clone();
         self.readers.read(move |db| read::spent(db, &user)).await
+    }
+
+    async fn spent_since(&self, user: &UserId, hour: u64) -> Result<Vec<SpentRow>, StoreError> {
+        let user = user.clone();
+        self.readers.read(move |db| read::spent_since(db, &user, hour)).await
     }
 
     async fn claim(&self, key: &IdempotencyKey, body: [u8; 32], keep: Duration) -> Result<Claimed, StoreError> {

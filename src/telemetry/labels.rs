@@ -81,6 +81,8 @@ label! {
         Forbidden = "forbidden",
         /// The request broke a limit or HTTP itself, or came with a key that no key can be.
         Invalid = "invalid",
+        /// The user may spend no more.
+        OverBudget = "over_budget",
         /// The agent hung up, or its lease ended, before there was an answer.
         GivenUp = "given_up",
     }

@@ -8,7 +8,7 @@ use greenroom::{
         admin::{self, Operators, Reload},
         rest,
     },
-    gateway::Gateway,
+    gateway::{Budgets, Gateway},
     identity::{Authenticator, Scope},
     ids::{Epoch, SlotId, TemplateName, UserId},
     limits::Limits,
@@ -111,6 +111,7 @@ pub fn house_with(templates: &[&str], config: Config) -> House {
         workspaces: Workspaces::open(&state.dir).expect("the folder is writable"),
         identity: Arc::clone(&authenticator),
         limits: Arc::new(Limits::new(&config).expect("the defaults are good")),
+        budgets: Budgets::new(&config::Budget::default(), &std::collections::BTreeMap::new()),
         store: Arc::clone(&store) as AnyStore,
         runtime,
         session: config::Session::default(),
@@ -179,6 +180,18 @@ impl House {
     pub async fn operate(&self, method: Method, path: &str, body: Option<Value>) -> Response {
         let request = Request::builder().header(header::HOST, "127.0.0.1:8081");
         self.operators.get_response(finish(request, method, path, body)).await
+    }
+
+    /// The lines of the audit log so far, without their times.
+    pub async fn audited(&self) -> Vec<Value> {
+        self.audit.settle(std::time::Duration::from_secs(20)).await;
+        let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl")).expect("it is there");
+        let line = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).expect("a line is JSON");
+            line.as_object_mut().expect("an object").remove("time").expect("a time");
+            line
+        };
+        text.lines().map(line).collect()
     }
 
     /// A sandbox as the census knows it, without a container behind it.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use greenroom::{
     ids::{SessionId, UserId},
     store::{
-        AnyStore, Change, Claimed, Done, EventRows, Health, IdempotencyKey, Store, StoreError, StoredSession,
+        AnyStore, Change, Claimed, Done, EventRows, Health, IdempotencyKey, SpentRow, Store, StoreError, StoredSession,
         sqlite::{self, Sqlite},
     },
 };
@@ -64,6 +64,10 @@ impl Store for Moody {
 
     async fn spent(&self, user: &UserId) -> Result<(u64, u64), StoreError> {
         self.store.spent(user).await
+    }
+
+    async fn spent_since(&self, user: &UserId, hour: u64) -> Result<Vec<SpentRow>, StoreError> {
+        self.store.spent_since(user, hour).await
     }
 
     async fn claim(&self, key: &IdempotencyKey, body: [u8; 32], keep: Duration) -> Result<Claimed, StoreError> {

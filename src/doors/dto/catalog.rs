@@ -2,7 +2,7 @@
 
 use poem_openapi::Object;
 
-use super::Usage;
+use super::{Usage, budget::Budget};
 use crate::service::view::{FileLimits, MeView, Readiness, TemplateView};
 
 /// A recipe of sandboxes.
@@ -91,6 +91,8 @@ pub struct Me {
     pub sizes: Sizes,
     /// All tokens the caller ever used, over restarts too.
     pub usage: Usage,
+    /// The caller's token budgets, by the hour and by the day of the clock (UTC), also those without a limit.
+    pub budgets: Vec<Budget>,
 }
 
 impl From<MeView> for Me {
@@ -106,6 +108,7 @@ impl From<MeView> for Me {
             reads: me.reads.into(),
             sizes: Sizes { file_bytes, archive_bytes, workspace_bytes },
             usage: me.usage.into(),
+            budgets: me.budgets.into_iter().map(Into::into).collect(),
         }
     }
 }

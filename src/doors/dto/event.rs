@@ -119,12 +119,16 @@ pub struct PermissionResolution {
 /// Tokens of one model call.
 #[derive(Object)]
 pub struct ModelUsage {
-    /// The model, as the agent asked for it.
+    /// The model, as the agent asked for it; empty where neither the call nor its answer named one.
     pub model: String,
     /// Read by the model.
     pub input_tokens: u64,
     /// Written by the model.
     pub output_tokens: u64,
+    /// True: the model did not count, such as of a call that was broken off. It is what the call was charged to the budget: the most it can have
+    /// used by what passed of it.
+    #[oai(skip_serializing_if_is_none)]
+    pub estimated: Option<bool>,
 }
 
 /// A line the agent wrote for people.

@@ -107,13 +107,16 @@ pub struct Reloaded {
     pub pool: Vec<String>,
     /// Settings of `auth` that apply at once: what was opened with a token that is gone ends.
     pub auth: Vec<String>,
+    /// Settings of budgets that are different: for all sessions from their next model call on.
+    pub budgets: Vec<String>,
     /// Settings that changed and stay without effect until a restart.
     pub restart_needed: Vec<String>,
 }
 
 impl From<Changes> for Reloaded {
     fn from(changes: Changes) -> Self {
-        let Changes { added, changed, resized, permissions, egress, removed, pool, auth, restart_needed } = changes;
-        Self { added, changed, resized, permissions, egress, removed, pool, auth, restart_needed }
+        let Changes { added, changed, resized, permissions, egress, removed, pool, auth, budgets, restart_needed } =
+            changes;
+        Self { added, changed, resized, permissions, egress, removed, pool, auth, budgets, restart_needed }
     }
 }

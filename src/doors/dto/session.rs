@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use poem_openapi::{Enum, Object};
 
-use super::{Time, Usage, milliseconds, policy::PermissionPolicy};
+use super::{Time, Usage, budget::Budget, milliseconds, policy::PermissionPolicy};
 use crate::{
     config::HostPattern,
     service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView, Traffic},
@@ -155,6 +155,8 @@ impl From<(EndReason, String)> for SessionEnd {
 pub struct Session {
     /// Its id.
     pub id: String,
+    /// Whose it is.
+    pub user: String,
     /// What it is doing.
     pub state: State,
     /// Its template.
@@ -192,6 +194,9 @@ pub struct Session {
     pub pending_permissions: u64,
     /// Tokens so far.
     pub usage: Usage,
+    /// Its own token budget, if it has one; null once it is over.
+    #[oai(nullable)]
+    pub budget: Option<Budget>,
     /// Why it is over, if it is.
     #[oai(nullable)]
     pub end: Option<SessionEnd>,
@@ -201,6 +206,7 @@ impl From<SessionView> for Session {
     fn from(session: SessionView) -> Self {
         Self {
             id: session.id.to_string(),
+            user: session.user.to_string(),
             state: session.state.into(),
             template: session.template.to_string(),
             workspace: session.workspace.to_string(),
@@ -218,6 +224,7 @@ impl From<SessionView> for Session {
             last_seq: session.last_seq,
             pending_permissions: session.pending_permissions as u64,
             usage: session.usage.into(),
+            budget: session.budget.map(Into::into),
             end: session.end.map(Into::into),
         }
     }

@@ -108,6 +108,7 @@ pub(in crate::doors) async fn render<E: Endpoint>(
         None => Arc::new(of_status(response.status())),
     };
     log(&problem);
+    response.set_data(Arc::clone(&problem));
     add_headers(&problem, &mut response);
     if problem.code == Code::MethodNotAllowed {
         let allow = text_value(routes.methods(&response));

@@ -21,7 +21,7 @@ use super::{
     dto::event::EventPage,
     frames::{Cut, FrameWriter, frames},
     stream::{EventStream, Scope, Stop},
-    token::MayRead,
+    tickets::MayFollow,
 };
 use crate::{
     ids::SessionId,
@@ -61,13 +61,13 @@ impl Events {
     /// Read a session's events
     ///
     /// A stream by default: first the events after the cursor, then the new ones as they come. A client that lost its connection goes on with
-    /// `Last-Event-ID`. With `Accept: application/json` the answer is one page; `wait_s` makes it a long poll.
+    /// `Last-Event-ID`. With `Accept: application/json` the answer is one page; `wait_s` makes it a long poll. A ticket may stand in for the token.
     #[oai(path = "/sessions/:id/events", method = "get", operation_id = "read_events")]
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn read(
         &self,
         door: Data<&Arc<Door>>,
-        token: MayRead,
+        token: MayFollow,
         stop: Stop,
         accept: Accept,
         /// The session.

@@ -13,7 +13,7 @@ use tokio::{
 use super::{Egress, Traffic, hello::tests::greeting_for};
 use crate::{
     config::{self, HostPattern, ModelApi, TemplateEgress},
-    gateway::{Account, Binding, Endpoint, Gateway, ModelKey, SlotGateway, Usage},
+    gateway::{Account, Binding, Endpoint, Gateway, ModelKey, Report, SlotGateway},
     ids::{SessionId, UserId},
     telemetry::{Metrics, SessionAudit},
 };
@@ -36,7 +36,7 @@ struct House {
     metrics: Metrics,
     host: TcpListener,
     socket: PathBuf,
-    _usage: mpsc::Receiver<Usage>,
+    _reports: mpsc::Receiver<Report>,
     _folder: tempfile::TempDir,
 }
 
@@ -56,7 +56,7 @@ impl House {
         let slot = gateway.open_slot(&folder.path().join("gateway.sock"), Arc::new(endpoint)).expect("listens");
         let (settings, of_template) = watch::channel(policy(&[format!("a.test:{port}")], &[format!("b.test:{port}")]));
         let egress = Egress::new(of_template, &[], Traffic::default());
-        let (sender, usage) = mpsc::channel(1);
+        let (sender, reports) = mpsc::channel(1);
         let binding = Binding {
             user: UserId::parse("ada").expect("a good name"),
             session: SessionId::random(),
@@ -65,10 +65,10 @@ impl House {
             account: Account::unlimited(),
             egress: egress.clone(),
             audit: SessionAudit::default(),
-            usage: sender,
+            reports: sender,
         };
         slot.bind(binding.clone());
-        Self { slot, settings, egress, binding, metrics, host, socket, _usage: usage, _folder: folder }
+        Self { slot, settings, egress, binding, metrics, host, socket, _reports: reports, _folder: folder }
     }
 
     fn address(&self) -> SocketAddr {

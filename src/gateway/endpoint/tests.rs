@@ -47,6 +47,40 @@ fn of_the_query_only_the_form_of_the_answer_is_kept() {
 }
 
 #[test]
+fn the_calls_of_other_houses_pass_and_carry_the_key_in_their_header() {
+    for (api, path, uri, header, metered) in [
+        (
+            ApiForm::Anthropic,
+            "/v1/messages?beta=true",
+            "https://api.anthropic.com/v1/messages?beta=true",
+            "x-api-key",
+            true,
+        ),
+        (
+            ApiForm::Anthropic,
+            "/v1/messages/count_tokens",
+            "https://api.anthropic.com/v1/messages/count_tokens",
+            "x-api-key",
+            false,
+        ),
+        (
+            ApiForm::Openai,
+            "/v1/chat/completions?key=x",
+            "https://api.openai.com/v1/chat/completions",
+            "authorization",
+            true,
+        ),
+        (ApiForm::Openai, "/v1/responses", "https://api.openai.com/v1/responses", "authorization", true),
+    ] {
+        let endpoint = Endpoint::compile(&ModelApi::of(api), None).expect("the default is good");
+        let target = endpoint.admit(&path.parse().expect("a path")).expect(path);
+        assert_eq!((target.uri.to_string().as_str(), target.metered), (uri, metered));
+        assert_eq!(endpoint.key_header().as_str(), header);
+        assert!(endpoint.admit(&"/v1/files".parse().expect("a path")).is_none());
+    }
+}
+
+#[test]
 fn every_other_path_is_refused() {
     let long = format!("/v1/models/{}:generateContent", "m".repeat(MODEL_MAX + 1));
     for path in [

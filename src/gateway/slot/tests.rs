@@ -1,5 +1,7 @@
 //! A slot's socket with a real upstream behind it.
 
+mod budget;
+mod forms;
 mod model;
 
 use std::{path::PathBuf, sync::atomic::Ordering, time::Instant};
@@ -15,7 +17,7 @@ use self::model::{Agent, Model, PATH, eventually, json_request};
 use super::*;
 use crate::{
     config::ModelApi,
-    gateway::{Account, Deadlines, Egress, ModelKey, Usage},
+    gateway::{Account, Deadlines, Egress, ModelKey, Report},
     ids::{SessionId, UserId},
     telemetry::{Metrics, SessionAudit},
 };
@@ -25,7 +27,7 @@ const CANARY: &str = "canary-key-of-ada";
 struct House {
     slot: SlotGateway,
     socket: PathBuf,
-    usage: mpsc::Receiver<Usage>,
+    reports: mpsc::Receiver<Report>,
     binding: Binding,
     metrics: Metrics,
     _folder: tempfile::TempDir,
@@ -37,14 +39,18 @@ impl House {
     }
 
     fn with(base_url: &str, deadlines: Deadlines) -> Self {
+        Self::of(&ModelApi::default(), base_url, deadlines)
+    }
+
+    fn of(api: &ModelApi, base_url: &str, deadlines: Deadlines) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("gateway.sock");
-        let endpoint = Endpoint::compile(&ModelApi::default(), Some(base_url)).expect("good");
+        let endpoint = Endpoint::compile(api, Some(base_url)).expect("good");
         let metrics = Metrics::new();
         let mut gateway = Gateway::new(metrics.clone()).expect("a gateway");
         gateway.deadlines = deadlines;
         let slot = gateway.open_slot(&socket, Arc::new(endpoint)).expect("listens");
-        let (sender, usage) = mpsc::channel(super::super::USAGE_CAPACITY);
+        let (sender, reports) = mpsc::channel(super::super::REPORTS_CAPACITY);
         let binding = Binding {
             user: UserId::parse("ada").expect("a good name"),
             session: SessionId::random(),
@@ -53,9 +59,9 @@ impl House {
             account: Account::unlimited(),
             egress: Egress::nothing(),
             audit: SessionAudit::default(),
-            usage: sender,
+            reports: sender,
         };
-        Self { slot, socket, usage, binding, metrics, _folder: folder }
+        Self { slot, socket, reports, binding, metrics, _folder: folder }
     }
 
     fn bound(base_url: &str) -> Self {
@@ -109,11 +115,12 @@ async fn the_users_key_goes_in_and_the_sandboxs_stays_behind() {
     }
     let (status, seen) = house.ask(request).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(seen.contains(&format!("x-goog-api-key: {CANARY}\n")), "{seen}");
-    assert!(seen.contains(&format!("host: {}\n", model.address)), "{seen}");
+    let backwards = |text: &str| text.chars().rev().collect::<String>();
+    assert!(seen.contains(&format!("x-goog-api-key: {}\n", backwards(CANARY))), "{seen}");
+    assert!(seen.contains(&format!("host: {}\n", backwards(&model.address.to_string()))), "{seen}");
     assert!(seen.starts_with(&format!("POST {PATH}?alt=sse\n")), "{seen}");
     for absent in ["sandbox-key", "accept-encoding", "evil", "fieldmask"] {
-        assert!(!seen.contains(absent), "{absent} in {seen}");
+        assert!(!seen.contains(absent) && !seen.contains(&backwards(absent)), "{absent} in {seen}");
     }
 }
 
@@ -235,7 +242,8 @@ async fn the_end_of_a_lease_ends_a_stream_under_way_and_reports_its_tokens() {
     let began = Instant::now();
     assert!(answer.frame().await.is_none_or(|frame| frame.is_err()), "the stream went on");
     assert!(began.elapsed() < Duration::from_secs(1));
-    let usage = house.usage.recv().await.expect("a report");
+    let reported = house.reports.recv().await;
+    let Some(Report::Usage(usage)) = reported else { panic!("no counts: {reported:?}") };
     assert_eq!((usage.model.as_str(), usage.input_tokens, usage.output_tokens), ("m", 5, 1));
     eventually("the model's side was closed", || model.open_answers.load(Ordering::SeqCst) == 0).await;
 }
@@ -274,11 +282,12 @@ async fn tokens_are_reported_before_the_agent_sees_the_end() {
         let mut house = House::bound(&model.url());
         let (status, _) = house.ask(json_request(PATH, "{}")).await;
         assert_eq!(status, StatusCode::OK);
-        let usage = house.usage.try_recv().expect("reported by now");
-        assert_eq!(usage, Usage { model: "m".to_owned(), input_tokens: 12, output_tokens: 34 });
+        let reported = house.reports.try_recv();
+        let Ok(Report::Usage(usage)) = reported else { panic!("not reported by now: {reported:?}") };
+        assert_eq!((usage.model.as_str(), usage.input_tokens, usage.output_tokens), ("m", 12, 34));
         let count = PATH.replace("streamGenerateContent", "countTokens");
         house.ask(json_request(&count, "{}")).await;
-        assert!(house.usage.try_recv().is_err(), "counting tokens costs none");
+        assert!(house.reports.try_recv().is_err(), "counting tokens costs none");
     }
 }
 

@@ -147,6 +147,13 @@ impl Remains {
         }
     }
 
+    /// See [`super::Sandbox::unbind`].
+    pub fn unbind(&self) {
+        if let Some(gateway) = &self.parts().gateway {
+            gateway.unbind();
+        }
+    }
+
     /// Says in the census what the sandbox is doing.
     pub fn advance(&self, state: SandboxState) {
         self.parts().entry.advance(state);

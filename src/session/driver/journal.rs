@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     agent::{AgentCommand, Mark},
+    gateway::Cost,
     ids::TurnId,
     log::{Batch, Tip},
     session::{SessionHandle, ending, event::EventType, record, status::EndReason},
@@ -31,6 +32,8 @@ pub(super) enum Then {
     Tell(AgentCommand),
     /// Somebody who asked is answered.
     Answer(Answer),
+    /// The gateway may forget that this was spent: the store knows.
+    Written(Cost),
 }
 
 /// An answer that waits.

@@ -40,6 +40,8 @@ pub(super) struct RunningTurn {
     stream: Option<Span>,
     /// A deadline or a limit asked it to end; it then fails instead of being cancelled.
     overdue: Option<(Code, String)>,
+    /// Its last model call was refused, for a reason that stays: whatever the agent makes of it, the turn has failed.
+    pub(super) refused: Option<(Code, String)>,
 }
 
 impl RunningTurn {
@@ -51,7 +53,7 @@ impl RunningTurn {
             turn.id = %turn.id, turn.outcome = field::Empty
         );
         let overdue = turn.overdue.clone().map(|why| (Code::AgentTimeout, why));
-        Some(Self { id: turn.id.clone(), begun: Instant::now(), span, stream: None, overdue })
+        Some(Self { id: turn.id.clone(), begun: Instant::now(), span, stream: None, overdue, refused: None })
     }
 }
 
@@ -116,7 +118,8 @@ impl Driver {
     fn begin_turn(&mut self, planned: Planned, pieces: Pieces) {
         let Planned { id, content, span, also, reply, number, pieces: _, go } = planned;
         span.record("turn.id", id.as_str());
-        self.turn = Some(RunningTurn { id: id.clone(), begun: Instant::now(), span, stream: None, overdue: None });
+        let begun = Instant::now();
+        self.turn = Some(RunningTurn { id: id.clone(), begun, span, stream: None, overdue: None, refused: None });
         let now = Timestamp::now();
         let content = json!({"turn_id": id, "prompt": content});
         let first_seq = self.journal.event(EventType::TurnStarted, Some(&id), &content);
@@ -180,10 +183,12 @@ impl Driver {
 
     /// The turn is over: with a stop reason, or with a failure.
     pub(super) fn end_turn(&mut self, outcome: Result<String, (Code, String)>) {
-        self.take_counts();
+        self.take_reports();
         self.resolve_all("policy");
-        let Some(RunningTurn { id, begun, span, overdue, stream: _ends_here }) = self.turn.take() else { return };
-        let outcome = overdue.map_or(outcome, Err);
+        let Some(RunningTurn { id, begun, span, overdue, refused, stream: _ends_here }) = self.turn.take() else {
+            return;
+        };
+        let outcome = overdue.map_or_else(|| explained(outcome, refused), Err);
         let tokens = self.session.with_status(|status| status.running().map(|turn| turn.tokens)).unwrap_or_default();
         let (kind, content) = match &outcome {
             Ok(reason) => (EventType::TurnEnded, json!({"stop_reason": reason, "usage": translate::tokens(tokens)})),
@@ -264,5 +269,17 @@ impl Driver {
         }
         self.cancel_turn("timeout");
         None
+    }
+}
+
+/// How a turn ended whose last model call may have been refused. What somebody asked for, or what ended the session, needs no other reason.
+fn explained(
+    outcome: Result<String, (Code, String)>,
+    refused: Option<(Code, String)>,
+) -> Result<String, (Code, String)> {
+    match (&outcome, refused) {
+        (Err((Code::AgentFailed, _)), Some(refused)) => Err(refused),
+        (Ok(reason), Some(refused)) if reason != "cancelled" => Err(refused),
+        _ => outcome,
     }
 }

@@ -15,12 +15,15 @@ use rusqlite::{
 use self::place::Place;
 use super::{claims::Claims, debts::Debt, queue::Batch};
 use crate::{
-    ids::SessionId,
+    ids::{SessionId, UserId},
     store::{Change, IdempotencyKey, SessionRow},
 };
 
 /// Sessions whose place is remembered.
 const PLACES_MAX: usize = 16 * 1024;
+
+/// Hours of spending that are kept: today and yesterday, wherever a day begins.
+const HOURS_KEPT: u64 = 48;
 
 /// Why a group was not written.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub(super) struct Ledger {
     touched: Vec<usize>,
     debts: Vec<Debt>,
     settled: Vec<IdempotencyKey>,
+    /// The latest hour anybody spent in, since the start.
+    latest_hour: u64,
 }
 
 impl Ledger {
@@ -66,6 +71,7 @@ impl Ledger {
             touched: Vec::new(),
             debts: Vec::new(),
             settled: Vec::new(),
+            latest_hour: 0,
         }
     }
 
@@ -123,20 +129,32 @@ impl Ledger {
             }
             Change::Trim { session, up_to } => self.trim(db, session, *up_to),
             Change::Forget { session } => self.forget(db, session),
-            Change::Spent { user, input, output } => {
-                const ADD: &str = "INSERT INTO spent (user, input, output) VALUES (?1, ?2, ?3) \
-                                   ON CONFLICT (user) DO UPDATE SET input = input + ?2, output = output + ?3";
-                db.prepare_cached(ADD)?.execute(params![user.as_str(), whole(*input), whole(*output)])?;
-                Ok(())
-            }
+            Change::Spent { user, hour, input, output } => self.spend(db, user, *hour, *input, *output),
             Change::Answered { key, document } => self.answer(db, key, document),
             Change::Released { key } => {
                 const REMOVE: &str = "DELETE FROM answers WHERE user = ?1 AND route = ?2 AND key = ?3";
-                db.prepare_cached(REMOVE)?.execute(params![key.user.as_str(), key.route, key.key])?;
+                db.prepare_cached(REMOVE)?.execute(params![key.whose.user().as_str(), key.route, key.key])?;
                 self.settled.push(key.clone());
                 Ok(())
             }
         }
+    }
+
+    /// Adds to both sums. The first of an hour forgets the hours that are too old.
+    fn spend(&mut self, db: &Connection, user: &UserId, hour: u64, input: u64, output: u64) -> Result<(), Refusal> {
+        const ADD: &str = "INSERT INTO spent (user, input, output) VALUES (?1, ?2, ?3) \
+                           ON CONFLICT (user) DO UPDATE SET input = input + ?2, output = output + ?3";
+        const ADD_TO_HOUR: &str = "INSERT INTO spent_hours (user, hour, input, output) VALUES (?1, ?4, ?2, ?3) \
+                                   ON CONFLICT (user, hour) DO UPDATE SET input = input + ?2, output = output + ?3";
+        const FORGET: &str = "DELETE FROM spent_hours WHERE hour < ?1";
+        let (user, input, output) = (user.as_str(), whole(input), whole(output));
+        db.prepare_cached(ADD)?.execute(params![user, input, output])?;
+        db.prepare_cached(ADD_TO_HOUR)?.execute(params![user, input, output, whole(hour)])?;
+        if hour > self.latest_hour {
+            db.prepare_cached(FORGET)?.execute([whole(hour.saturating_sub(HOURS_KEPT))])?;
+            self.latest_hour = hour;
+        }
+        Ok(())
     }
 
     fn put(&mut self, db: &Connection, row: &SessionRow) -> Result<(), Refusal> {
@@ -206,7 +224,7 @@ impl Ledger {
         const PUT: &str = "INSERT OR REPLACE INTO answers (user, route, key, body, expires_at, document) \
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         const AGAIN: &str = "UPDATE answers SET document = ?4 WHERE user = ?1 AND route = ?2 AND key = ?3";
-        let (user, route, key_text) = (key.user.as_str(), &key.route, &key.key);
+        let (user, route, key_text) = (key.whose.user().as_str(), &key.route, &key.key);
         match self.claims.find(key) {
             Some(claim) => {
                 let row = params![user, route, key_text, claim.body, claim.expires_at, document];

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use super::ledger::whole;
 use crate::{
     ids::{SessionId, UserId},
-    store::{EventRows, SessionRow, StoredSession},
+    store::{EventRows, SessionRow, SpentRow, StoredSession},
 };
 
 /// Up to `limit` events after `after`. See [`Store::events`](crate::store::Store::events).
@@ -145,6 +145,16 @@ pub(super) fn spent(db: &Connection, user: &UserId) -> rusqlite::Result<(u64, u6
     let mut query = db.prepare_cached("SELECT input, output FROM spent WHERE user = ?1")?;
     let sums = query.query_row([user.as_str()], |row| Ok((number(row, 0)?, number(row, 1)?)));
     Ok(sums.optional()?.unwrap_or_default())
+}
+
+/// What the user spent in this hour and later ones.
+pub(super) fn spent_since(db: &Connection, user: &UserId, hour: u64) -> rusqlite::Result<Vec<SpentRow>> {
+    const FIND: &str = "SELECT hour, input, output FROM spent_hours WHERE user = ?1 AND hour >= ?2 ORDER BY hour";
+    let mut query = db.prepare_cached(FIND)?;
+    let rows = query.query_map(params![user.as_str(), whole(hour)], |row| {
+        Ok(SpentRow { hour: number(row, 0)?, input: number(row, 1)?, output: number(row, 2)? })
+    })?;
+    rows.collect()
 }
 
 /// A number of ours; none is below zero.

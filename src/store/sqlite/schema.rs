@@ -71,8 +71,20 @@ const USERS: &str = "
     CREATE INDEX answers_by_age ON answers (expires_at);
 ";
 
+/// Version 3: what users spent, by the hour (hours since 1970). The index finds what is old.
+const HOURS: &str = "
+    CREATE TABLE spent_hours (
+        user TEXT NOT NULL,
+        hour INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        PRIMARY KEY (user, hour)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX spent_hours_by_age ON spent_hours (hour);
+";
+
 /// The script of each version, beginning with 1.
-const SCRIPTS: [&str; 2] = [SESSIONS, USERS];
+const SCRIPTS: [&str; 3] = [SESSIONS, USERS, HOURS];
 
 /// The version this program writes.
 pub(super) const VERSION: u32 = SCRIPTS.len() as u32;

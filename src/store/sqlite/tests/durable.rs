@@ -23,11 +23,11 @@ async fn what_was_written_is_there_after_the_next_open() {
         vec![
             Change::Session(SessionRow { ended_at, ..row(&one, "changed") }),
             turn(2, part("second, changed")),
-            Change::Spent { user: user(), input: 5, output: 7 },
+            Change::Spent { user: user(), hour: 7, input: 5, output: 7 },
         ],
         Box::new(|| {}),
     );
-    write(&store, vec![Change::Spent { user: user(), input: 1, output: 1 }]).await;
+    write(&store, vec![Change::Spent { user: user(), hour: 7, input: 1, output: 1 }]).await;
     store.close(PATIENCE).await;
     assert!(matches!(store.sessions().await, Err(StoreError::Closed)));
     drop(store);

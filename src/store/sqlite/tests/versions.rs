@@ -35,12 +35,48 @@ async fn a_store_of_version_1_opens_with_all_that_is_in_it() {
     assert_eq!(read(&store, &one, 2).await, [3, 4, 5]);
 
     // It works on, also with what version 1 did not have.
-    write(&store, vec![numbered(&one, 6, 1), Change::Spent { user: user(), input: 1, output: 2 }]).await;
+    let spent = Change::Spent { user: user(), hour: 7, input: 1, output: 2 };
+    write(&store, vec![numbered(&one, 6, 1), spent]).await;
     assert_eq!((read(&store, &one, 4).await, read(&store, &other, 0).await), (vec![5, 6], vec![1]));
     assert_eq!(store.spent(&user()).await.expect("read"), (1, 2));
     store.close(PATIENCE).await;
     drop(store);
     assert_eq!(house.open().sessions().await.expect("read").len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_of_version_2_keeps_its_sums_and_counts_hours_from_now_on() {
+    let house = House::with(&format!(
+        "{VERSION_1} CREATE TABLE spent (user TEXT PRIMARY KEY, input INTEGER NOT NULL, output INTEGER NOT NULL) STRICT, WITHOUT ROWID; \
+         CREATE TABLE answers (user TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, \
+             expires_at INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (user, route, key)) STRICT, WITHOUT ROWID; \
+         CREATE INDEX answers_by_age ON answers (expires_at); \
+         INSERT INTO spent VALUES ('ada', 40, 2); PRAGMA user_version = 2;"
+    ));
+    let store = house.open();
+    assert_eq!((store.spent(&user()).await.expect("read"), spent_since(&store, 0).await), ((40, 2), vec![]));
+    write(&store, vec![Change::Spent { user: user(), hour: 7, input: 1, output: 2 }]).await;
+    assert_eq!((store.spent(&user()).await.expect("read"), spent_since(&store, 0).await), ((41, 4), vec![(7, 1, 2)]));
+}
+
+async fn spent_since(store: &Sqlite, hour: u64) -> Vec<(u64, u64, u64)> {
+    let rows = store.spent_since(&user(), hour).await.expect("read");
+    rows.into_iter().map(|row| (row.hour, row.input, row.output)).collect()
+}
+
+#[tokio::test]
+async fn what_was_spent_is_summed_up_by_the_hour_and_forgotten_after_two_days() {
+    let house = House::new();
+    let store = house.open();
+    let spend = |hour, input| Change::Spent { user: user(), hour, input, output: 1 };
+    write(&store, vec![spend(100, 1), spend(100, 2), spend(101, 4)]).await;
+    let of_bob = Change::Spent { user: UserId::parse("bob").expect("it is one"), hour: 100, input: 9, output: 9 };
+    write(&store, vec![of_bob]).await;
+    assert_eq!(spent_since(&store, 100).await, [(100, 3, 2), (101, 4, 1)]);
+    assert_eq!(spent_since(&store, 101).await, [(101, 4, 1)]);
+    write(&store, vec![spend(149, 8)]).await;
+    assert_eq!(spent_since(&store, 0).await, [(101, 4, 1), (149, 8, 1)]);
+    assert_eq!(store.spent(&user()).await.expect("read").0, 15, "the sum of all time forgets nothing");
 }
 
 #[test]
@@ -49,7 +85,7 @@ fn a_store_of_a_later_version_is_refused_with_both_numbers() {
     let refusal = house.refusal();
     assert!(matches!(refusal, StoreError::TooNew { theirs: 99, ours: schema::VERSION, .. }), "{refusal:?}");
     assert!(
-        refusal.to_string().ends_with("greenroom.db has version 99; this server knows versions up to 2"),
+        refusal.to_string().ends_with("greenroom.db has version 99; this server knows versions up to 3"),
         "{refusal}"
     );
 }
