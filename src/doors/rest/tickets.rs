@@ -18,7 +18,7 @@ use super::{
     answer::{Answer, Ticketing},
     audit::trail,
     dto::ticket::Ticket,
-    refusal::{Refusal, given, unauthenticated},
+    refusal::{Refusal, given},
     token::{self, MayRead},
 };
 use crate::{
@@ -121,7 +121,7 @@ fn redeemed(request: &Request) -> Result<Option<Proven>> {
     }
     let session = SessionId::from_client(request.raw_path_param(SESSION).unwrap_or_default());
     let proven = given::<Arc<Door>>(request)?.service.redeem(&ticket, &session);
-    Ok(Some(proven.ok_or_else(|| Refusal(unauthenticated()))?))
+    Ok(Some(proven.ok_or_else(|| Refusal(Problem::unauthenticated()))?))
 }
 
 /// Every value of the parameter. An address that can't be read has none.
