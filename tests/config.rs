@@ -213,7 +213,7 @@ fn every_fault_is_told_with_its_key_and_its_place() {
         "limits.streams (GREENROOM__LIMITS__STREAMS): must be a whole number, 0 or more, that is not too large",
         "model.base_url (GREENROOM__MODEL__BASE_URL): must be http:// or https:// and a host, with neither a user nor a query",
         "nonsense (greenroom.toml line 10): is no setting; known here: server, admin, state, runtime, sandbox, pool, session, \
-         auth, limits, budget, tiers, model, audit, telemetry, templates",
+         auth, limits, budget, tiers, model, credentials, audit, telemetry, templates",
         "pool.size (greenroom.toml line 6): must be a whole number, but is a text",
         "pool.sweep (greenroom.toml line 8): must be longer than nothing",
         "runtime.kind (GREENROOM__RUNTIME__KIND): must be one of: docker, process",
@@ -242,6 +242,10 @@ fn no_text_ever_holds_a_value() {
         Given::nothing().variable("GREENROOM__AUTH__TOKENS", &format!("[{{user = 'a', token = '{CANARY}")),
         Given::nothing().variable("GREENROOM__AUTH__TOKENS", CANARY),
         Given::nothing().variable("GEMINI_API_KEY", &format!("{CANARY} ")),
+        Given::nothing().variable("GREENROOM__CREDENTIALS__KEY", CANARY),
+        Given::nothing().file(&format!("[credentials]\nkey = ['{CANARY}']\n")),
+        Given::nothing().file(&format!("[credentials.vault]\ntokn = '{CANARY}'\naddress = '{CANARY}'\n")),
+        Given::nothing().file(&format!("[credentials]\nstore = 'vault'\n[credentials.vault]\naddress = '{CANARY}'\n")),
         Given::nothing().variable("POOL_SIZE", CANARY),
         Given::nothing().variable("GREENROOM__SERVER__ADDRESS", CANARY),
         Given::nothing().variable("GREENROOM__SESSION__MAX_AGE", CANARY),
@@ -311,6 +315,26 @@ fn what_could_not_work_later_is_refused_now() {
         ("[tiers.'Gold Users'.limits]\nsessions = 1", "tiers.\"Gold Users\""),
         ("[session]\nturn_timeout = '0s'", "session.turn_timeout"),
         ("[telemetry]\nlog = 'a=b=c'", "telemetry.log"),
+        ("[credentials]\nstore = 'file'", "credentials.key"),
+        ("[credentials]\nkey = 'c2hvcnQ='", "credentials.key"),
+        ("[credentials]\nrefresh = '0s'", "credentials.refresh"),
+        ("[credentials]\nstore = 'vault'\n[credentials.vault]\ntoken = 't'", "credentials.vault.address"),
+        (
+            "[credentials]\nstore = 'vault'\n[credentials.vault]\ntoken = 't'\naddress = 'http://vault.example'",
+            "credentials.vault.address",
+        ),
+        (
+            "[credentials]\nstore = 'vault'\n[credentials.vault]\naddress = 'https://vault.example'",
+            "credentials.vault.token",
+        ),
+        (
+            "[credentials]\nstore = 'vault'\n[credentials.vault]\naddress = 'https://v'\nlogin = 'kubernetes'",
+            "credentials.vault.role",
+        ),
+        ("[credentials.vault]\npath = 'greenroom/{user}-{name}'", "credentials.vault.path"),
+        ("[credentials.vault]\npath = 'greenroom/{name}'", "credentials.vault.path"),
+        ("[credentials.vault]\npath = '../{user}/{name}'", "credentials.vault.path"),
+        ("[credentials.vault]\nmount = 'a//b'", "credentials.vault.mount"),
     ];
     for (file, key) in cases {
         let faults = Given::nothing().file(file).faults();
