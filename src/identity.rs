@@ -11,14 +11,18 @@ pub mod keys;
 mod register;
 mod scope;
 mod standing;
+pub mod tickets;
 mod token;
+mod whose;
 
 pub use authenticator::{AuthError, Authenticator};
-pub use caller::{Actor, Administrator, Caller, MissingScope, Proven, Reach};
+pub use caller::{Actor, Administrator, Caller, MissingScope, Proven};
 pub use jwt::SourceError;
 pub use keys::{Key, KeyStore, KeyStoreError, NewKey};
 pub use scope::{Scope, Scopes};
 pub use standing::Standing;
+pub use tickets::{Tickets, TooManyTickets};
+pub use whose::{OutOfReach, Reach, Whose};
 
 /// The provider that end-to-end tests use, too.
 #[cfg(test)]

@@ -80,6 +80,14 @@ macro_rules! random_id {
                 Self(text.to_owned())
             }
 
+            /// Takes an id that a client sent, if it looks like one of ours: then it can't hold anything else.
+            #[must_use]
+            pub fn well_formed(text: &str) -> Option<Self> {
+                let digits = text.strip_prefix($prefix)?;
+                let ours = digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                ours.then(|| Self(text.to_owned()))
+            }
+
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -256,5 +264,9 @@ mod tests {
         let (one, other) = (SessionId::random(), SessionId::random());
         assert!(one.as_str().starts_with("ses_") && one.as_str().len() == 36);
         assert_ne!(one, other);
+        assert_eq!(SessionId::well_formed(one.as_str()), Some(one));
+        for bad in ["", "ses_", "ses_1", &format!("turn_{}", "0".repeat(32)), &format!("ses_{}", "A".repeat(32))] {
+            assert_eq!(SessionId::well_formed(bad), None, "{bad}");
+        }
     }
 }

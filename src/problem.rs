@@ -168,6 +168,12 @@ impl Problem {
         Self::new(Code::Internal, "something went wrong on our side; the request id helps us find it").because(cause)
     }
 
+    /// The one answer for no token, a wrong one, and one that isn't good any more: whoever tries tokens learns nothing.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self::new(Code::Unauthenticated, "this call needs `Authorization: Bearer <token>` with a valid token")
+    }
+
     /// The one answer for what isn't there and for what is somebody else's.
     #[must_use]
     pub fn not_found() -> Self {

@@ -20,6 +20,7 @@ mod recover;
 mod room;
 mod settle;
 mod terms;
+pub mod tickets;
 mod turns;
 pub mod view;
 pub mod workspaces;
@@ -42,7 +43,7 @@ pub use recover::Left;
 use crate::{
     config,
     gateway::{Budgets, ModelKey},
-    identity::{Authenticator, Caller},
+    identity::{Authenticator, Caller, Tickets},
     ids::{SessionId, UserId},
     limits::{Allowance, Limits},
     pool::Pools,
@@ -106,6 +107,7 @@ pub struct Service {
     default_sessions: Mutex<BTreeMap<UserId, Arc<turns::DefaultSession>>>,
     last_look: readiness::LastLook,
     desk: files::Desk,
+    tickets: Tickets,
     scales: room::Scales,
     stopping: AtomicBool,
 }
@@ -157,6 +159,7 @@ impl Service {
             default_sessions: Mutex::default(),
             last_look: readiness::LastLook::default(),
             desk: files::Desk::default(),
+            tickets: Tickets::default(),
             scales: room::Scales::default(),
             stopping: AtomicBool::new(false),
         }
@@ -222,6 +225,14 @@ impl Service {
     }
 
     fn find(&self, caller: &Caller, id: &SessionId) -> Result<Arc<SessionHandle>, Problem> {
-        self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)
+        let session = self.around.registry.find(caller.reach(), id).ok_or_else(Problem::not_found)?;
+        self.trace(caller, &session);
+        Ok(session)
+    }
+
+    /// For the audit log: this is the session the call is about.
+    fn trace(&self, caller: &Caller, session: &SessionHandle) {
+        let identity = &session.identity;
+        caller.trail().session(&identity.user, &session.id, &identity.template, &identity.workspace);
     }
 }

@@ -18,7 +18,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::ids::{SessionId, UserId};
+use crate::{
+    identity::Whose,
+    ids::{SessionId, UserId},
+};
 
 /// Why the store can't do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -187,7 +190,7 @@ pub struct SpentRow {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
     /// Whose.
-    pub user: UserId,
+    pub whose: Whose,
     /// The route it was used on, such as `POST /v1/sessions`, with the session's id where there is one.
     pub route: String,
     /// The client's text.

@@ -49,6 +49,7 @@ pub use self::{
     weigh::Weigher,
 };
 use crate::{
+    identity::Whose,
     ids::{UserId, WorkspaceName, hex},
     sandbox::{remove::remove_tree, slot::Slot},
 };
@@ -101,8 +102,8 @@ impl Workspaces {
     ///
     /// # Errors
     /// [`WorkspaceError::InUse`].
-    pub fn hold(self: &Arc<Self>, user: &UserId, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
-        let home = self.home_of(user, name);
+    pub fn hold(self: &Arc<Self>, whose: &Whose, name: &WorkspaceName) -> Result<WorkspaceHold, WorkspaceError> {
+        let home = self.home_of(whose, name);
         match self.held().entry(home.clone()) {
             hash_map::Entry::Occupied(_) => return Err(WorkspaceError::InUse(name.clone())),
             hash_map::Entry::Vacant(place) => drop(place.insert(None)),
@@ -136,8 +137,8 @@ impl Workspaces {
         })
     }
 
-    fn home_of(&self, user: &UserId, name: &WorkspaceName) -> PathBuf {
-        self.root.join(folder_of(user)).join(name.as_str())
+    fn home_of(&self, whose: &Whose, name: &WorkspaceName) -> PathBuf {
+        self.root.join(folder_of(whose.user())).join(name.as_str())
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Option<LiveWorkspace>>> {

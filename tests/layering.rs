@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &str)] = &[
         "session identity limits pool workspace log store agent runtime::Runtime \
          gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::Traffic gateway::REPORTS_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
-    ("session", "pool log agent workspace gateway sandbox store identity::Reach"),
+    ("session", "pool log agent workspace gateway sandbox store identity::Reach identity::Whose"),
     ("pool", "sandbox runtime agent gateway"),
     // A sandbox's way through life: the runtime makes it, its supervisor calls, its agent boots, its gateway opens.
     ("sandbox", "supervisor runtime agent gateway"),
@@ -37,10 +37,10 @@ const ROOMS: &[(&str, &str)] = &[
     ("log", "session::event store"),
     ("fetch", ""),
     ("gateway", ""),
-    ("store", ""),
+    ("store", "identity::Whose"),
     ("identity", "fetch"),
     ("limits", ""),
-    ("workspace", "sandbox::slot sandbox::remove"),
+    ("workspace", "sandbox::slot sandbox::remove identity::Whose"),
 ];
 
 /// The ground itself, and the supervisor, which is built without it.

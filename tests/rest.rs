@@ -1,5 +1,7 @@
 //! The whole doors with a real service that has nothing to lease: what can be asked, and what those learn who ask for what isn't theirs.
 
+#[path = "rest/audit.rs"]
+mod audit;
 #[path = "rest/house.rs"]
 mod house;
 #[path = "rest/keys.rs"]
@@ -10,6 +12,8 @@ mod limits;
 mod once;
 #[path = "rest/operators.rs"]
 mod operators;
+#[path = "rest/ownership.rs"]
+mod ownership;
 #[path = "rest/store.rs"]
 mod store;
 #[path = "rest/web.rs"]

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use poem::{EndpointExt as _, Route, endpoint::BoxEndpoint};
 use poem_openapi::{OpenApiService, Tags};
 
-use super::http::{self, routes::Routes};
+use super::http::{self, audit::Watch, routes::Routes};
 use crate::{
     config::{Changes, Config},
     problem::Problem,
@@ -75,10 +75,11 @@ pub fn document() -> String {
 /// Everything the listener for operators serves.
 #[must_use]
 pub fn app(operators: Operators, config: Arc<Config>, metrics: Metrics) -> BoxEndpoint<'static> {
+    let watch = Watch::operators(operators.service.audit().clone());
     let routes = Route::new()
         .at("/openapi.json", http::document_endpoint(document()))
         .nest("/", api())
         .data(Arc::new(operators))
         .around(guard::guard);
-    http::furnished(routes, Arc::new(Routes::of::<Api>()), config, metrics)
+    http::furnished(routes, Arc::new(Routes::of::<Api>()), config, metrics, watch)
 }

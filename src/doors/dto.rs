@@ -15,6 +15,7 @@ pub mod problem;
 pub mod prompt;
 pub mod session;
 mod text;
+pub mod ticket;
 pub mod turn;
 pub mod workspace;
 

@@ -1,13 +1,15 @@
 //! What the doors over HTTP share: how a request is traced and read, and what an answer, a refusal and the document look like.
 //!
-//! From the outside in, a request passes: the span and request id, the rendering of refusals, then the door's own routes. None of this knows which
+//! From the outside in, a request passes: the span and request id, the audit log, the rendering of refusals, then the door's own routes. None of this knows which
 //! door it stands in.
 
 pub(super) mod answer;
+pub(super) mod audit;
 pub(super) mod body;
 pub(super) mod depth;
 pub(super) mod etag;
 pub(super) mod once;
+mod operations;
 pub(super) mod refusal;
 pub(super) mod rendered;
 pub(super) mod routes;
@@ -26,6 +28,7 @@ use poem::{
 use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::{config::Config, telemetry::Metrics};
+use audit::Watch;
 use routes::Routes;
 
 /// Puts around the routes what every request passes.
@@ -34,11 +37,14 @@ pub(super) fn furnished(
     documented: Arc<Routes>,
     config: Arc<Config>,
     metrics: Metrics,
+    watch: Watch,
 ) -> BoxEndpoint<'static> {
-    let for_refusals = Arc::clone(&documented);
+    let (for_refusals, for_audit) = (Arc::clone(&documented), Arc::clone(&documented));
+    let watch = Arc::new(watch);
     routes
         .data(config)
         .around(move |app, request| refusal::render(app, request, Arc::clone(&for_refusals)))
+        .around(move |app, request| audit::watch(app, request, Arc::clone(&watch), Arc::clone(&for_audit)))
         .around(move |app, request| trace::trace(app, request, metrics.clone(), Arc::clone(&documented)))
         .boxed()
 }

@@ -16,6 +16,7 @@ mod media;
 mod permissions;
 mod sessions;
 mod stream;
+mod tickets;
 mod token;
 mod turns;
 mod upload;
@@ -29,7 +30,9 @@ use poem_openapi::{OpenApiService, Tags};
 use super::{
     dto,
     http::{
-        self, answer, body, etag, once, refusal, rendered,
+        self, answer,
+        audit::{self, Watch},
+        body, etag, once, refusal, rendered,
         routes::Routes,
         web::{self, Web},
     },
@@ -67,6 +70,7 @@ type Api = (
     sessions::Sessions,
     turns::Turns,
     events::Events,
+    tickets::Tickets,
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
@@ -80,6 +84,7 @@ fn api() -> OpenApiService<Api, ()> {
         sessions::Sessions,
         turns::Turns,
         events::Events,
+        tickets::Tickets,
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
@@ -104,6 +109,7 @@ pub fn app(
     config: Arc<Config>,
     metrics: Metrics,
 ) -> BoxEndpoint<'static> {
+    let watch = Watch::users(service.audit().clone());
     let admission = service.admission();
     let door = Arc::new(Door { service, config: Arc::clone(&config) });
     let (api, documented) = (api(), Arc::new(Routes::of::<Api>()));
@@ -116,7 +122,7 @@ pub fn app(
         .data(authenticator)
         .data(admission)
         .around(move |app, request| web::admit(app, request, Arc::clone(&for_pages)));
-    http::furnished(routes, documented, config, metrics)
+    http::furnished(routes, documented, config, metrics, watch)
         .around(move |app, request| web::guard(app, request, Arc::clone(&web)))
         .boxed()
 }

@@ -3,17 +3,14 @@
 
 use std::ops::Deref;
 
-use super::{Scope, Scopes, Standing};
-use crate::ids::{TierName, UserId};
+use super::{OutOfReach, Reach, Scope, Scopes, Standing, Whose};
+use crate::{
+    ids::{TierName, UserId},
+    telemetry::Trail,
+};
 
-/// Whose things a caller can load. What isn't within reach isn't found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
-    /// Their own.
-    Own(UserId),
-    /// Everybody's.
-    All,
-}
+/// Names everybody, where an administrator may ask for the things of all.
+const EVERYBODY: &str = "*";
 
 /// Somebody who proved who they are, whatever they may do.
 #[derive(Debug, Clone)]
@@ -41,7 +38,9 @@ pub struct Caller {
     pub credential: String,
     /// How long what they were given may go on.
     pub standing: Standing,
+    scopes: Scopes,
     reach: Reach,
+    trail: Trail,
 }
 
 /// Somebody who may do, too.
@@ -66,9 +65,9 @@ impl Proven {
         if !self.scopes.allow(Scope::Read) {
             return Err(MissingScope(Scope::Read));
         }
-        let reach = if self.scopes.allow(Scope::Admin) { Reach::All } else { Reach::Own(self.user.clone()) };
-        let Self { user, tier, credential, standing, .. } = self;
-        Ok(Caller { user, tier, credential, standing, reach })
+        let reach = if self.scopes.allow(Scope::Admin) { Reach::all() } else { Reach::own(self.user.clone()) };
+        let Self { user, tier, credential, scopes, standing } = self;
+        Ok(Caller { user, tier, credential, standing, scopes, reach, trail: Trail::default() })
     }
 
     /// The caller, if they may do.
@@ -99,6 +98,81 @@ impl Caller {
     #[must_use]
     pub const fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// Themselves, as those whose things are to be loaded.
+    #[must_use]
+    pub fn whose(&self) -> Whose {
+        Whose::recorded(self.user.clone())
+    }
+
+    /// What they proved, for somebody who is to be as good as they are.
+    pub(super) fn proven(&self) -> Proven {
+        let Self { user, tier, credential, standing, scopes, .. } = self.clone();
+        Proven { user, tier, credential, scopes, standing }
+    }
+
+    /// As far as their own things go.
+    #[must_use]
+    pub fn own(&self) -> Reach {
+        Reach::own(self.user.clone())
+    }
+
+    /// Those whose things a client names; none: the caller.
+    ///
+    /// # Errors
+    /// It isn't the caller, and they are no administrator. It makes no difference whether there is such a user.
+    pub fn whose_named(&self, name: Option<&str>) -> Result<Whose, OutOfReach> {
+        let Some(name) = name.filter(|name| *name != self.user.as_str()) else { return Ok(self.whose()) };
+        let user = UserId::parse(name).map_err(|_| self.nobody())?;
+        if self.reach.covers(&user) { Ok(Whose::recorded(user)) } else { Err(OutOfReach::Forbidden) }
+    }
+
+    /// As far as a client asks to see: the things of the user it names, or of everybody with `*`; none: the caller's own.
+    ///
+    /// # Errors
+    /// As for [`Caller::whose_named`].
+    pub fn reach_named(&self, name: Option<&str>) -> Result<Reach, OutOfReach> {
+        if name == Some(EVERYBODY) {
+            return if self.reach.only().is_none() { Ok(Reach::all()) } else { Err(OutOfReach::Forbidden) };
+        }
+        self.whose_named(name).map(|whose| whose.reach())
+    }
+
+    /// What cannot be a user is told to administrators alone.
+    const fn nobody(&self) -> OutOfReach {
+        match self.reach.only() {
+            Some(_) => OutOfReach::Forbidden,
+            None => OutOfReach::Nobody,
+        }
+    }
+
+    /// Where what is found for this call is left, for the audit log.
+    #[must_use]
+    pub const fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// The caller in this call.
+    #[must_use]
+    pub fn on(self, trail: Trail) -> Self {
+        Self { trail, ..self }
+    }
+}
+
+impl Actor {
+    /// The caller in this call.
+    #[must_use]
+    pub fn on(self, trail: Trail) -> Self {
+        Self(self.0.on(trail))
+    }
+}
+
+impl Administrator {
+    /// The caller in this call.
+    #[must_use]
+    pub fn on(self, trail: Trail) -> Self {
+        Self(self.0.on(trail))
     }
 }
 
@@ -147,10 +221,34 @@ mod tests {
     #[test]
     fn only_an_administrator_reaches_what_is_of_others() {
         let reach = |scope| proven(&[scope]).reader().expect("may look").reach().clone();
-        let own = Reach::Own(UserId::parse("ada").expect("a good name"));
+        let own = Reach::own(UserId::parse("ada").expect("a good name"));
         assert_eq!(reach(Scope::Read), own);
         assert_eq!(reach(Scope::Sessions), own);
-        assert_eq!(reach(Scope::Admin), Reach::All);
+        assert_eq!(reach(Scope::Admin), Reach::all());
+    }
+
+    #[test]
+    fn whoever_is_no_administrator_can_name_only_themselves_and_learns_nothing_of_others() {
+        let ada = proven(&[Scope::Sessions]).reader().expect("may look");
+        let own = Reach::own(ada.user.clone());
+        for asked in [None, Some("ada")] {
+            assert_eq!((ada.whose_named(asked), ada.reach_named(asked)), (Ok(ada.whose()), Ok(own.clone())));
+        }
+        for asked in ["bob", "*", "", "no name", &"x".repeat(1000)] {
+            let refused = (ada.whose_named(Some(asked)), ada.reach_named(Some(asked)));
+            assert_eq!(refused, (Err(OutOfReach::Forbidden), Err(OutOfReach::Forbidden)), "{asked}");
+        }
+    }
+
+    #[test]
+    fn an_administrator_sees_their_own_unless_they_ask_for_more() {
+        let root = proven(&[Scope::Admin]).reader().expect("may look");
+        let user = |name| UserId::parse(name).expect("a good name");
+        assert_eq!(root.reach_named(None), Ok(Reach::own(user("ada"))));
+        assert_eq!(root.reach_named(Some("bob")), Ok(Reach::own(user("bob"))));
+        assert_eq!(root.whose_named(Some("bob")), Ok(Whose::recorded(user("bob"))));
+        assert_eq!(root.reach_named(Some("*")), Ok(Reach::all()));
+        assert_eq!(root.reach_named(Some("no name")), Err(OutOfReach::Nobody));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::Service;
 use crate::{
-    identity::{Actor, Caller},
+    identity::{Actor, Caller, Standing},
     ids::SessionId,
     limits::{FileLimits, Permit},
     problem::{Code, Problem},
@@ -84,6 +84,8 @@ pub struct Outgoing {
     source: Option<Source>,
     size: Option<u64>,
     desk: Desk,
+    /// How long they may go on coming.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -104,6 +106,8 @@ pub struct Incoming {
     /// What came of it stays, if it doesn't come to its end.
     leaves_parts: bool,
     desk: Desk,
+    /// How long they may go on coming.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -138,6 +142,7 @@ impl Service {
                 size: Some(file.size()),
                 source: Some(Source::File(file)),
                 desk: self.desk.clone(),
+                standing: caller.standing.clone(),
                 _permit: permit,
             }),
             Err(listing) => FoundFile::Folder(listing),
@@ -163,7 +168,8 @@ impl Service {
         let charge = Some(self.charge(caller, &workspace, announced).await?);
         let upload = self.desk.run(move || workspace.begin_file(&path, limit)).await?;
         let sink = Some(Sink::File(Box::new(upload)));
-        Ok(Incoming { sink, limit, charge, leaves_parts: false, desk: self.desk.clone(), _permit: permit })
+        let standing = caller.standing.clone();
+        Ok(Incoming { sink, limit, charge, leaves_parts: false, desk: self.desk.clone(), standing, _permit: permit })
     }
 
     /// Removes a file or a folder.
@@ -206,7 +212,7 @@ impl Service {
             }
         }
         let source = Some(Source::Archive(packer));
-        Ok(Outgoing { source, size: None, desk: self.desk.clone(), _permit: permit })
+        Ok(Outgoing { source, size: None, desk: self.desk.clone(), standing: caller.standing.clone(), _permit: permit })
     }
 
     /// Begins to unpack an archive over the workspace.
@@ -221,7 +227,8 @@ impl Service {
         let charge = Some(self.charge(caller, &workspace, announced).await?);
         let sink = Some(Sink::Archive(Box::new(workspace.unpack(limits))));
         let limit = limits.bytes;
-        Ok(Incoming { sink, limit, charge, leaves_parts: true, desk: self.desk.clone(), _permit: permit })
+        let standing = caller.standing.clone();
+        Ok(Incoming { sink, limit, charge, leaves_parts: true, desk: self.desk.clone(), standing, _permit: permit })
     }
 
     fn archive_limits(&self, caller: &Caller) -> ArchiveLimits {
@@ -232,7 +239,7 @@ impl Service {
     /// The workspace of a session that isn't over.
     fn live_workspace(&self, caller: &Caller, id: &SessionId) -> Result<LiveWorkspace, Problem> {
         let session = self.find(caller, id)?;
-        let workspace = self.workspaces.live(&session.identity.user, &session.identity.workspace);
+        let workspace = self.workspaces.live(&session.whose(), &session.identity.workspace);
         // Asked last: a session that isn't over now was the workspace's holder a moment ago.
         match workspace {
             Some(workspace) if !session.is_over() => Ok(workspace),

@@ -214,10 +214,26 @@ impl Service {
         let Some(Keyed { key, route, body }) = keyed else { return Ok(Claim::Fresh(Ticket::default())) };
         // A claim that can't be written down would only wait.
         self.check_new_work()?;
-        let key = IdempotencyKey { user: caller.user.clone(), route, key };
+        let key = IdempotencyKey { whose: caller.whose(), route, key };
         // A task of its own: a caller who leaves while the store is asked must not leave a claim behind that nobody lets go of.
         let claiming = claim(Arc::clone(&self.store), key, body).in_current_span();
-        self.around.tracker.spawn(claiming).await.map_err(Problem::internal)?
+        let claim = self.around.tracker.spawn(claiming).await.map_err(Problem::internal)??;
+        if let Claim::Made(Made { created, .. }) = &claim {
+            self.trace_again(caller, created);
+        }
+        Ok(claim)
+    }
+
+    /// For the audit log: what the call is about was made before.
+    fn trace_again(&self, caller: &Actor, created: &Created) {
+        match created {
+            Created::Session(id) => {
+                if let Some(session) = self.around.registry.find(caller.reach(), id) {
+                    self.trace(caller, &session);
+                }
+            }
+            Created::Turn(id) => caller.trail().turn(id),
+        }
     }
 }
 

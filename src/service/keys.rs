@@ -23,6 +23,7 @@ impl Service {
     pub async fn create_key(&self, caller: &Administrator, wanted: NewKey) -> Result<(Key, SecretString), Problem> {
         let identity = Arc::clone(&self.identity);
         let (key, token) = self.desk.run(move || identity.create_key(wanted)).await?;
+        caller.trail().key(&key.user, &key.id);
         info!(user = %caller.user, key = key.id, key_user = %key.user, "API key made");
         Ok((key, token))
     }
@@ -63,6 +64,7 @@ impl Service {
         if !self.desk.run(move || identity.revoke_key(&key)).await? {
             return Err(Problem::not_found());
         }
+        caller.trail().object(id);
         info!(user = %caller.user, key = id, "API key revoked");
         Ok(())
     }

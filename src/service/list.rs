@@ -18,22 +18,24 @@ use crate::{
 pub const PAGE_MAX: usize = 100;
 
 impl Service {
-    /// The caller's sessions, newest first. A cursor is a place between sessions: it holds also when those around it are gone.
+    /// Sessions, newest first: the caller's own, or those of `user`, as far as they may see them. A cursor is a place between sessions: it holds also when those around it are gone.
     ///
     /// # Errors
-    /// A cursor that no page gave.
+    /// A cursor that no page gave, somebody whose sessions they may not see.
     pub async fn sessions(
         &self,
         caller: &Caller,
+        user: Option<&str>,
         state: Option<SessionState>,
         labels: &[(String, String)],
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Page<SessionView>, Problem> {
+        let reach = caller.reach_named(user)?;
         let begin = cursor.map(Place::parse).transpose()?;
         // As with one session: what is shown is written down, unless the store fails.
         let _shown_all_the_same = self.store.flush(LOOK_PATIENCE).await;
-        let all = self.around.registry.of(&caller.user);
+        let all = self.around.registry.all(&reach);
         let limit = limit.clamp(1, PAGE_MAX);
         let mut items = Vec::new();
         for session in all.iter().filter(|session| begin.as_ref().is_none_or(|begin| Place::of(session) < *begin)) {

@@ -77,6 +77,7 @@ impl Service {
         let outcome = self.open_in(caller, request, egress, ticket, &pool, begun).instrument(span.clone()).await;
         match &outcome {
             Ok(session) => {
+                self.trace(caller, session);
                 let lease = &session.identity.lease;
                 let start = if lease.cold.is_none() { OpenStart::Warm } else { OpenStart::Cold };
                 span.record("session.id", session.id.as_str());
@@ -191,7 +192,7 @@ impl Service {
             also,
         };
         let session = session::spawn(opened, &self.around);
-        if exists && let Some(workspace) = self.workspaces.live(&caller.user, &session.identity.workspace) {
+        if exists && let Some(workspace) = self.workspaces.live(&caller.whose(), &session.identity.workspace) {
             // What it takes is known by the time its first turn begins.
             self.weigh_soon(&workspace);
         }
@@ -262,7 +263,7 @@ impl Service {
         }
         let made_up = SessionId::random().as_str().replace('_', "-");
         let name = WorkspaceName::parse(&made_up).map_err(Problem::internal)?;
-        let mut hold = self.workspaces.hold(&caller.user, &name)?;
+        let mut hold = self.workspaces.hold(&caller.whose(), &name)?;
         hold.forget_if_empty();
         Ok((name, hold))
     }
@@ -276,13 +277,14 @@ impl Service {
     ) -> Result<WorkspaceHold, Problem> {
         let deadline = Instant::now() + terms::capped(patience, HOMECOMING_PATIENCE);
         let mut freed = self.workspaces.freed();
+        let (whose, own) = (caller.whose(), caller.own());
         loop {
-            let refused = match self.workspaces.hold(&caller.user, name) {
+            let refused = match self.workspaces.hold(&whose, name) {
                 Ok(hold) => return Ok(hold),
                 Err(refused) => refused,
             };
             let lives = |session: &Arc<SessionHandle>| session.identity.workspace == *name && !session.is_over();
-            if self.around.registry.of(&caller.user).iter().any(lives) || Instant::now() >= deadline {
+            if self.around.registry.all(&own).iter().any(lives) || Instant::now() >= deadline {
                 return Err(refused.into());
             }
             let _looks_again = timeout(HOMECOMING_LOOK, freed.changed()).await;

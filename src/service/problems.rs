@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use crate::{
     agent::AgentError,
+    identity::OutOfReach,
     log::LogError,
     pool::{Failure, FailureKind, LeaseError, Refusal},
     problem::{Code, Problem},
@@ -61,6 +62,16 @@ impl From<LeaseError> for Problem {
                 Self::new(Code::ContainerStartFailed, "the lease could not be written down").because(error)
             }
         }
+    }
+}
+
+impl From<OutOfReach> for Problem {
+    fn from(error: OutOfReach) -> Self {
+        let code = match error {
+            OutOfReach::Forbidden => Code::Forbidden,
+            OutOfReach::Nobody => Code::InvalidRequest,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

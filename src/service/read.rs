@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Protocol,
-    identity::Caller,
+    identity::{Caller, Standing},
     ids::{SessionId, TurnId},
     limits::{Permit, RateState},
     log::{CursorExpired, LogReader},
@@ -77,7 +77,8 @@ impl Service {
         check_cursor(&session, after)?;
         session.log.read(after, 1).await?;
         let reader = session.log.follow(after);
-        Ok(EventReader { reader, _permit: permit, _counted: self.metrics.event_stream() })
+        let standing = caller.standing.clone();
+        Ok(EventReader { reader, standing, _permit: permit, _counted: self.metrics.event_stream() })
     }
 
     /// Events after `after`, up to `limit` and as many as one read of the log gives; if there are none yet, waits up to `wait` for the
@@ -98,13 +99,18 @@ impl Service {
         check_cursor(&session, after)?;
         let mut events = session.log.read(after, limit).await?;
         if events.is_empty() && !wait.is_zero() {
-            events = match timeout(wait, session.log.follow(after).next()).await {
+            let mut follower = session.log.follow(after);
+            let next = tokio::select! {
+                next = timeout(wait, follower.next()) => next,
+                () = caller.standing.ended() => return Err(Problem::unauthenticated()),
+            };
+            events = match next {
                 Ok(Ok(Some(_))) => session.log.read(after, limit).await?,
                 Ok(Err(error)) => return Err(error.into()),
                 Ok(Ok(None)) | Err(_) => Vec::new(),
             };
         }
-        Ok(EventBatch { events, _permit: permit })
+        Ok(EventBatch { events, standing: caller.standing.clone(), _permit: permit })
     }
 
     /// What can be leased.
@@ -176,6 +182,8 @@ impl From<CursorExpired> for Problem {
 pub struct EventBatch {
     /// In order, without holes.
     pub events: Vec<Arc<Event>>,
+    /// How long they may go on being sent.
+    pub standing: Standing,
     _permit: Permit,
 }
 
@@ -183,6 +191,8 @@ pub struct EventBatch {
 #[derive(Debug)]
 pub struct EventReader {
     reader: LogReader,
+    /// How long they may go on being sent.
+    pub standing: Standing,
     _permit: Permit,
     _counted: Counted,
 }
@@ -215,6 +225,7 @@ impl SessionView {
         };
         Self {
             id: session.id.clone(),
+            user: identity.user.clone(),
             state,
             template: identity.template.clone(),
             workspace: identity.workspace.clone(),

@@ -56,7 +56,7 @@ impl Service {
         let Some(mut sandbox) = sandbox else { return self.lost(alive) };
         let session = Arc::clone(&alive.session);
         let identity = &session.identity;
-        let gone = match self.workspaces.hold(&identity.user, &identity.workspace) {
+        let gone = match self.workspaces.hold(&session.whose(), &identity.workspace) {
             Ok(mut hold) => {
                 if !identity.named {
                     hold.forget_if_empty();

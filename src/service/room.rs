@@ -56,9 +56,10 @@ impl Service {
     /// # Errors
     /// `RESOURCE_LIMIT`.
     pub(super) async fn check_room(&self, caller: &Caller, session: &SessionHandle) -> Result<(), Problem> {
-        let identity = &session.identity;
         // Without it the session is over, and says so itself.
-        let Some(workspace) = self.workspaces.live(&identity.user, &identity.workspace) else { return Ok(()) };
+        let Some(workspace) = self.workspaces.live(&session.whose(), &session.identity.workspace) else {
+            return Ok(());
+        };
         let limit = self.allowance(caller).files().workspace_bytes;
         workspace.may_take(limit);
         match self.used(&workspace, limit).await {
@@ -115,8 +116,7 @@ impl Service {
 
     async fn watch_one(&self, session: &SessionHandle) {
         let Some(turn) = session.with_status(|status| status.running().map(|turn| turn.id.clone())) else { return };
-        let identity = &session.identity;
-        let Some(workspace) = self.workspaces.live(&identity.user, &identity.workspace) else { return };
+        let Some(workspace) = self.workspaces.live(&session.whose(), &session.identity.workspace) else { return };
         // After a restart it is known again when its user comes.
         let Some(limit) = workspace.limit() else { return };
         let Some(used) = self.weighed(&workspace, PATIENCE).await.filter(|used| used.exceeds(limit)) else { return };

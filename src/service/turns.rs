@@ -59,6 +59,7 @@ impl Service {
         );
         let content = prompt.content.to_vec();
         let turn = TurnId::random();
+        caller.trail().turn(&turn);
         let also = ticket.created(Created::Turn(turn.clone()));
         let ticket = ticket.clone();
         let asking = async move {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     agent::PermissionOption,
     config::{HostPattern, PermissionPolicy},
-    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, WorkspaceName},
+    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
@@ -89,6 +89,8 @@ pub enum SessionState {
 pub struct SessionView {
     /// Its id.
     pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
     /// What it is doing.
     pub state: SessionState,
     /// Its template.

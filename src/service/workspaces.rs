@@ -1,4 +1,4 @@
-//! The caller's workspaces: which there are, and how one goes.
+//! Workspaces: which there are, and how one goes. The caller's own, or, for administrators, somebody's.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Service, list::PAGE_MAX, view::Page};
 use crate::{
     identity::{Actor, Caller},
-    ids::{SessionId, WorkspaceName},
+    ids::{SessionId, UserId, WorkspaceName},
     problem::Problem,
 };
 
@@ -17,6 +17,8 @@ use crate::{
 pub struct WorkspaceView {
     /// Its name.
     pub name: WorkspaceName,
+    /// Whose it is.
+    pub owner: UserId,
     /// The session that holds it.
     pub session: Option<SessionId>,
     /// When something was last added to or removed from its topmost folder.
@@ -24,23 +26,25 @@ pub struct WorkspaceView {
 }
 
 impl Service {
-    /// The caller's workspaces, by name; `cursor` is the last name of the former page.
+    /// The workspaces of the caller, or of `user`, by name; `cursor` is the last name of the former page.
     ///
     /// # Errors
-    /// The file system says no.
+    /// Somebody whose workspaces they may not see, or the file system says no.
     pub async fn workspaces(
         &self,
         caller: &Caller,
+        user: Option<&str>,
         limit: usize,
         cursor: Option<String>,
     ) -> Result<Page<WorkspaceView>, Problem> {
-        let (workspaces, user) = (Arc::clone(&self.workspaces), caller.user.clone());
+        let whose = caller.whose_named(user)?;
+        let (workspaces, theirs) = (Arc::clone(&self.workspaces), whose.clone());
         let limit = limit.clamp(1, PAGE_MAX);
-        let (shelved, more) = self.desk.run(move || workspaces.list(&user, cursor, limit)).await?;
+        let (shelved, more) = self.desk.run(move || workspaces.list(&theirs, cursor, limit)).await?;
         let mut holders: HashMap<_, _> = self
             .around
             .registry
-            .of(&caller.user)
+            .all(&whose.reach())
             .into_iter()
             .filter(|session| !session.is_over())
             .map(|session| (session.identity.workspace.clone(), session.id.clone()))
@@ -48,6 +52,7 @@ impl Service {
         let view = |shelved: crate::workspace::Shelved| WorkspaceView {
             session: holders.remove(&shelved.name),
             name: shelved.name,
+            owner: whose.user().clone(),
             modified_at: shelved.modified_at,
         };
         let items: Vec<_> = shelved.into_iter().map(view).collect();
@@ -58,15 +63,17 @@ impl Service {
     /// Removes a workspace with all that is in it.
     ///
     /// # Errors
-    /// Not found, or in use.
-    pub async fn delete_workspace(&self, caller: &Actor, name: &str) -> Result<(), Problem> {
+    /// Somebody whose workspaces they may not remove, not found, or in use.
+    pub async fn delete_workspace(&self, caller: &Actor, user: Option<&str>, name: &str) -> Result<(), Problem> {
+        let whose = caller.whose_named(user)?;
         // What can't be a name names nothing.
         let name = WorkspaceName::parse(name).map_err(|_| Problem::not_found())?;
-        let (workspaces, user, asked) = (Arc::clone(&self.workspaces), caller.user.clone(), name.clone());
-        if !self.desk.run(move || workspaces.delete(&user, &asked)).await? {
+        caller.trail().workspace(whose.user(), &name);
+        let (workspaces, theirs, asked) = (Arc::clone(&self.workspaces), whose.clone(), name.clone());
+        if !self.desk.run(move || workspaces.delete(&theirs, &asked)).await? {
             return Err(Problem::not_found());
         }
-        info!(user = %caller.user, workspace = %name, "workspace removed by its user");
+        info!(user = %whose.user(), by = %caller.user, workspace = %name, "workspace removed");
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     gateway::AccountLook,
-    identity::Reach,
+    identity::{Reach, Whose},
     ids::{SessionId, UserId},
     log::EventLog,
     store::{AnyStore, Change},
@@ -68,6 +68,12 @@ impl SessionHandle {
     #[must_use]
     pub fn account(&self) -> AccountLook {
         self.account.get().cloned().unwrap_or_default()
+    }
+
+    /// Whose it is: who found the session may work on what belongs to it.
+    #[must_use]
+    pub fn whose(&self) -> Whose {
+        Whose::recorded(self.identity.user.clone())
     }
 
     /// Whether it has ended.
@@ -147,18 +153,22 @@ impl Registry {
     #[must_use]
     pub fn find(&self, reach: &Reach, id: &SessionId) -> Option<Arc<SessionHandle>> {
         let sessions = self.locked();
-        match reach {
-            Reach::Own(user) => sessions.by_user.get(user)?.get(id).cloned(),
-            Reach::All => sessions.by_user.values().find_map(|of_user| of_user.get(id)).cloned(),
+        match reach.only() {
+            Some(user) => sessions.by_user.get(user)?.get(id).cloned(),
+            None => sessions.by_user.values().find_map(|of_user| of_user.get(id)).cloned(),
         }
     }
 
-    /// All sessions of a user, newest first.
+    /// All sessions within reach, newest first.
     #[must_use]
-    pub fn of(&self, user: &UserId) -> Vec<Arc<SessionHandle>> {
+    pub fn all(&self, reach: &Reach) -> Vec<Arc<SessionHandle>> {
         let mut sessions = self.locked();
         self.forget_old(&mut sessions);
-        let mut all: Vec<_> = sessions.by_user.get(user).into_iter().flat_map(HashMap::values).cloned().collect();
+        let of_users: Vec<_> = match reach.only() {
+            Some(user) => sessions.by_user.get(user).into_iter().collect(),
+            None => sessions.by_user.values().collect(),
+        };
+        let mut all: Vec<_> = of_users.into_iter().flat_map(HashMap::values).cloned().collect();
         drop(sessions);
         all.sort_by(|a, b| (b.identity.created_at, &b.id).cmp(&(a.identity.created_at, &a.id)));
         all

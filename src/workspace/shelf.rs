@@ -5,7 +5,7 @@ use std::{fs, io, sync::Arc};
 use jiff::Timestamp;
 
 use super::{LiveWorkspace, WorkspaceError, Workspaces, folder_of, give_back_our_rights, smallest::Smallest};
-use crate::ids::{UserId, WorkspaceName};
+use crate::{identity::Whose, ids::WorkspaceName};
 
 /// One workspace of a user's.
 #[derive(Debug, Clone)]
@@ -23,12 +23,12 @@ impl Workspaces {
     /// The file system says no.
     pub fn list(
         &self,
-        user: &UserId,
+        whose: &Whose,
         after: Option<String>,
         limit: usize,
     ) -> Result<(Vec<Shelved>, bool), WorkspaceError> {
         let failed = |source| WorkspaceError::Io { step: "list", source };
-        let homes = self.root.join(folder_of(user));
+        let homes = self.root.join(folder_of(whose.user()));
         let mut names = Smallest::new(after, limit);
         let mut offer = |name: &std::ffi::OsStr| {
             if let Some(name) = name.to_str().filter(|name| WorkspaceName::parse(name).is_ok()) {
@@ -55,7 +55,7 @@ impl Workspaces {
         let (names, more) = names.page();
         let shelved = names.iter().filter_map(|name| {
             let name = WorkspaceName::parse(name).ok()?;
-            let place = self.live(user, &name).map_or_else(|| homes.join(name.as_str()), |live| live.dir);
+            let place = self.live(whose, &name).map_or_else(|| homes.join(name.as_str()), |live| live.dir);
             let modified = fs::symlink_metadata(place).and_then(|entry| entry.modified()).ok();
             // It may be on its way between the two places: it was touched just now.
             let modified_at = modified.and_then(|time| time.try_into().ok()).unwrap_or_else(Timestamp::now);
@@ -68,8 +68,8 @@ impl Workspaces {
     ///
     /// # Errors
     /// It is in use, or the file system says no.
-    pub fn delete(self: &Arc<Self>, user: &UserId, name: &WorkspaceName) -> Result<bool, WorkspaceError> {
-        let hold = self.hold(user, name)?;
+    pub fn delete(self: &Arc<Self>, whose: &Whose, name: &WorkspaceName) -> Result<bool, WorkspaceError> {
+        let hold = self.hold(whose, name)?;
         let thrown = fs::symlink_metadata(&hold.home).and_then(|entry| {
             give_back_our_rights(&hold.home, &entry)?;
             self.trash.throw(&hold.home)
@@ -83,7 +83,7 @@ impl Workspaces {
 
     /// The workspace of a session that holds it, while it is in the session's slot.
     #[must_use]
-    pub fn live(&self, user: &UserId, name: &WorkspaceName) -> Option<LiveWorkspace> {
-        self.held().get(&self.home_of(user, name))?.clone()
+    pub fn live(&self, whose: &Whose, name: &WorkspaceName) -> Option<LiveWorkspace> {
+        self.held().get(&self.home_of(whose, name))?.clone()
     }
 }

@@ -8,11 +8,11 @@ mod weigh;
 use super::*;
 use crate::{
     ids::SlotId,
-    sandbox::slot::{Owner, Slots},
+    sandbox::slot::{self, Slots},
 };
 
 /// To whom sandboxes' files belong, where the tests may give them away.
-const AGENT: Owner = Owner { uid: 10_001, gid: 10_001 };
+const AGENT: slot::Owner = slot::Owner { uid: 10_001, gid: 10_001 };
 
 struct House {
     state: tempfile::TempDir,
@@ -32,9 +32,12 @@ impl House {
         self.slots.create(&SlotId::random()).expect("a slot")
     }
     fn hold(&self, user: &str, name: &str) -> Result<WorkspaceHold, WorkspaceError> {
-        let user = UserId::parse(user).expect("a user");
-        self.workspaces.hold(&user, &WorkspaceName::parse(name).expect("a name"))
+        self.workspaces.hold(&whose(user), &WorkspaceName::parse(name).expect("a name"))
     }
+}
+
+fn whose(user: &str) -> Whose {
+    Whose::recorded(UserId::parse(user).expect("a user"))
 }
 
 #[test]
@@ -144,8 +147,7 @@ fn what_a_warm_agent_left_behind_makes_way() {
 fn a_user_sees_their_workspaces_and_no_others() {
     let house = house();
     let names = |user: &str, after: Option<&str>, limit| {
-        let user = UserId::parse(user).expect("a user");
-        let (shelved, more) = house.workspaces.list(&user, after.map(str::to_owned), limit).expect("listed");
+        let (shelved, more) = house.workspaces.list(&whose(user), after.map(str::to_owned), limit).expect("listed");
         (shelved.into_iter().map(|one| one.name.to_string()).collect::<Vec<_>>(), more)
     };
     assert_eq!(names("alice", None, 10), (vec![], false));
@@ -166,7 +168,7 @@ fn a_user_sees_their_workspaces_and_no_others() {
 #[tokio::test]
 async fn a_workspace_that_was_removed_is_gone_at_once_and_from_the_disk_soon_also_after_a_restart() {
     let house = house();
-    let (user, name) = (UserId::parse("alice").expect("a user"), WorkspaceName::parse("notes").expect("a name"));
+    let (user, name) = (whose("alice"), WorkspaceName::parse("notes").expect("a name"));
     let slot = house.slot();
     let hold = house.hold("alice", "notes").expect("free");
     hold.move_in(&slot).expect("claimed");

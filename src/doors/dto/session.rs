@@ -155,6 +155,8 @@ impl From<(EndReason, String)> for SessionEnd {
 pub struct Session {
     /// Its id.
     pub id: String,
+    /// Whose it is.
+    pub user: String,
     /// What it is doing.
     pub state: State,
     /// Its template.
@@ -204,6 +206,7 @@ impl From<SessionView> for Session {
     fn from(session: SessionView) -> Self {
         Self {
             id: session.id.to_string(),
+            user: session.user.to_string(),
             state: session.state.into(),
             template: session.template.to_string(),
             workspace: session.workspace.to_string(),

@@ -10,6 +10,8 @@ use crate::service::{view::Page, workspaces::WorkspaceView};
 pub struct Workspace {
     /// Its name.
     pub name: String,
+    /// Whose it is.
+    pub user: String,
     /// The session that holds it.
     #[oai(nullable)]
     pub session: Option<String>,
@@ -21,6 +23,7 @@ impl From<WorkspaceView> for Workspace {
     fn from(workspace: WorkspaceView) -> Self {
         Self {
             name: workspace.name.to_string(),
+            user: workspace.owner.to_string(),
             session: workspace.session.map(|session| session.to_string()),
             modified_at: Time(workspace.modified_at),
         }

@@ -53,6 +53,8 @@ failures! {
     Answering: 400 401 404 409 413 415 429 500 503;
     /// Calls that read events.
     Reading: 400 401 404 410 429 500 503;
+    /// The call that gives a ticket.
+    Ticketing: 400 401 404 429 500;
     /// Calls that read a file or a folder.
     Fetching: 400 401 404 409 429 500;
     /// Calls that write a file, which may be called anything.

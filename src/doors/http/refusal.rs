@@ -65,7 +65,7 @@ impl Refusal {
         };
         let invalid = |text: String| Problem::new(Code::InvalidRequest, shortened(text));
         Self(if fault.is::<AuthorizationError>() {
-            unauthenticated()
+            Problem::unauthenticated()
         } else if let Some(fault) = fault.downcast_ref::<ContentTypeError>() {
             Problem::new(Code::UnsupportedMediaType, shortened(fault.to_string()))
         } else if let Some(fault) = fault.downcast_ref::<ParseRequestPayloadError>() {
@@ -78,11 +78,6 @@ impl Refusal {
             of_status(fault.status())
         })
     }
-}
-
-/// The same words for no token and for a wrong one: whoever tries tokens learns nothing.
-pub(in crate::doors) fn unauthenticated() -> Problem {
-    Problem::new(Code::Unauthenticated, "this call needs `Authorization: Bearer <token>` with a valid token")
 }
 
 /// Who is known, but may not do this.
@@ -113,6 +108,7 @@ pub(in crate::doors) async fn render<E: Endpoint>(
         None => Arc::new(of_status(response.status())),
     };
     log(&problem);
+    response.set_data(Arc::clone(&problem));
     add_headers(&problem, &mut response);
     if problem.code == Code::MethodNotAllowed {
         let allow = text_value(routes.methods(&response));
@@ -132,7 +128,7 @@ fn status(code: Code) -> StatusCode {
 /// For failures that poem answers by itself.
 fn of_status(status: StatusCode) -> Problem {
     match status.as_u16() {
-        401 => unauthenticated(),
+        401 => Problem::unauthenticated(),
         404 => Problem::not_found(),
         405 => Problem::new(Code::MethodNotAllowed, "this method isn't offered here"),
         413 => Problem::new(Code::PayloadTooLarge, "the body is too large"),

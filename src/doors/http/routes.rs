@@ -5,15 +5,20 @@
 
 use std::collections::HashMap;
 
-use poem::{PathPattern, Response};
+use poem::{PathPattern, Response, http::Method};
 use poem_openapi::OpenApi;
+
+use super::operations::{Asked, Operations};
 
 /// How a route ends that takes whatever is left, slashes included; people know it as `{path}`.
 pub(super) const THE_REST: &str = "*param1";
 
 /// Every route of an API.
 #[derive(Debug)]
-pub(in crate::doors) struct Routes(HashMap<String, Route>);
+pub(in crate::doors) struct Routes {
+    routes: HashMap<String, Route>,
+    operations: Operations,
+}
 
 #[derive(Debug)]
 struct Route {
@@ -33,27 +38,32 @@ impl Routes {
             let fresh = || Route { path: for_people, methods: Vec::new() };
             routes.entry(blanked(&path.path)).or_insert_with(fresh).methods.extend(methods);
         }
-        Self(routes)
+        Self { routes, operations: Operations::of::<A>() }
+    }
+
+    /// The operation a request asks for; none: there is no such.
+    pub(super) fn asked<'r>(&'r self, method: &Method, path: &'r str) -> Option<Asked<'r>> {
+        self.operations.asked(method, path)
     }
 
     /// The route that answered, such as `/v1/sessions/{id}`; none: no route did.
     pub(in crate::doors) fn path<'a>(&'a self, response: &'a Response) -> Option<&'a str> {
         // Where nothing matched, what is left is the empty root the API hangs on.
         let pattern = Some(&*response.data::<PathPattern>()?.0).filter(|pattern| !pattern.is_empty())?;
-        Some(self.0.get(&blanked(pattern)).map_or(pattern, |route| &route.path))
+        Some(self.routes.get(&blanked(pattern)).map_or(pattern, |route| &route.path))
     }
 
     /// The methods the route that answered offers, written for `Allow`.
     pub(in crate::doors) fn methods(&self, response: &Response) -> String {
         let pattern = response.data::<PathPattern>();
-        let route = pattern.and_then(|pattern| self.0.get(&blanked(&pattern.0)));
+        let route = pattern.and_then(|pattern| self.routes.get(&blanked(&pattern.0)));
         offered(route)
     }
 
     /// The methods that are offered at a path, for who asks before there is an answer.
     pub(super) fn methods_at(&self, path: &str) -> String {
         let parts: Vec<&str> = path.split('/').collect();
-        offered(self.0.values().find(|route| route.covers(&parts)))
+        offered(self.routes.values().find(|route| route.covers(&parts)))
     }
 }
 

@@ -42,11 +42,16 @@ impl<M> Download<M> {
     pub(super) fn start(outgoing: Outgoing, settings: &config::Server) -> Self {
         let (writer, frames) = frames(settings.write_stall);
         let (told, whole) = oneshot::channel();
-        let size = outgoing.size();
-        // Ends with the client, or when that takes nothing.
+        let (size, standing) = (outgoing.size(), outgoing.standing.clone());
+        // Ends with the client and its token, or when that takes nothing.
         tokio::spawn(async move {
-            match send(outgoing, writer).await {
+            let sent = tokio::select! {
+                sent = send(outgoing, writer) => sent,
+                () = standing.ended() => Err(Broken::Unauthenticated),
+            };
+            match sent {
                 Ok(()) => drop(told.send(())),
+                Err(Broken::Unauthenticated) => tracing::debug!("a client's token ended before its file did"),
                 Err(Broken::Client(cut)) => tracing::debug!(?cut, "a client did not take the whole of a file"),
                 Err(Broken::Source(problem)) => {
                     let cause = problem.cause.as_deref().map(|cause| cause as &dyn std::error::Error);
@@ -60,6 +65,7 @@ impl<M> Download<M> {
 
 /// Why a client did not get all of it.
 enum Broken {
+    Unauthenticated,
     Client(Cut),
     Source(Problem),
 }

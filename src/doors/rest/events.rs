@@ -21,7 +21,7 @@ use super::{
     dto::event::EventPage,
     frames::{Cut, FrameWriter, frames},
     stream::{EventStream, Scope, Stop},
-    token::MayRead,
+    tickets::MayFollow,
 };
 use crate::{
     ids::SessionId,
@@ -61,13 +61,13 @@ impl Events {
     /// Read a session's events
     ///
     /// A stream by default: first the events after the cursor, then the new ones as they come. A client that lost its connection goes on with
-    /// `Last-Event-ID`. With `Accept: application/json` the answer is one page; `wait_s` makes it a long poll.
+    /// `Last-Event-ID`. With `Accept: application/json` the answer is one page; `wait_s` makes it a long poll. A ticket may stand in for the token.
     #[oai(path = "/sessions/:id/events", method = "get", operation_id = "read_events")]
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn read(
         &self,
         door: Data<&Arc<Door>>,
-        token: MayRead,
+        token: MayFollow,
         stop: Stop,
         accept: Accept,
         /// The session.
@@ -149,11 +149,17 @@ impl Page {
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let length = self.length();
+        let standing = self.batch.standing.clone();
         let (writer, frames) = frames(self.write_stall);
-        // Ends with the client, or when that takes nothing: the length tells it then that the page isn't whole.
+        // Ends with the client and its token, or when that takes nothing: the length tells it then that the page isn't whole.
         tokio::spawn(async move {
-            if self.write(writer).await == Err(Cut::Stalled) {
-                tracing::debug!("a client took nothing of its page for too long");
+            tokio::select! {
+                written = self.write(writer) => {
+                    if written == Err(Cut::Stalled) {
+                        tracing::debug!("a client took nothing of its page for too long");
+                    }
+                }
+                () = standing.ended() => tracing::debug!("a client took too long for its page: its token isn't good any more"),
             }
         });
         Response::builder()

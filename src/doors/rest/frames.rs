@@ -138,10 +138,14 @@ impl FrameWriter {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_closed)) => Err(Cut::Left),
             Err(_elapsed) => {
-                self.queued.drain(..).for_each(|slot| drop(slot.take()));
+                self.give_back();
                 Err(Cut::Stalled)
             }
         }
+    }
+
+    fn give_back(&mut self) {
+        self.queued.drain(..).for_each(|slot| drop(slot.take()));
     }
 
     /// When the last frame was sent.
@@ -152,6 +156,13 @@ impl FrameWriter {
     /// Waits until the client is gone.
     pub(super) async fn closed(&self) {
         self.queue.closed().await;
+    }
+}
+
+/// Whoever isn't to have the rest gets nothing that still lies in the queue either. After [`FrameWriter::finish`] nothing does.
+impl Drop for FrameWriter {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

@@ -121,14 +121,17 @@ impl Sessions {
         open.await.into()
     }
 
-    /// List the caller's sessions
+    /// List sessions
     ///
-    /// Newest first. Those that are over stay for a while.
+    /// The caller's, newest first. Those that are over stay for a while.
     #[oai(path = "/sessions", method = "get", operation_id = "list_sessions")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
         door: Data<&Arc<Door>>,
         token: MayRead,
+        /// For administrators: this user's sessions, or those of all users with `*`. Anybody else may name themselves only: 403.
+        user: Query<Option<String>>,
         /// Only sessions in this state.
         state: Query<Option<State>>,
         /// Only sessions with this label, as `key:value`; may be given several times.
@@ -143,7 +146,8 @@ impl Sessions {
         let list = async {
             let labels = label.0.iter().map(|label| key_and_value(label)).collect::<Result<Vec<_>, _>>()?;
             let state = state.0.map(Into::into);
-            let page = door.service.sessions(&token.0, state, &labels, limit.0, cursor.0.as_deref()).await?;
+            let (user, cursor) = (user.0.as_deref(), cursor.0.as_deref());
+            let page = door.service.sessions(&token.0, user, state, &labels, limit.0, cursor).await?;
             Ok(Json(page.into()))
         };
         list.await.into()

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     config,
     doors::server::Stopping,
+    identity::Standing,
     ids::TurnId,
     problem::Problem,
     service::EventReader,
@@ -37,6 +38,10 @@ const OPENED: &str = ": open\n\n";
 const KEPT_ALIVE: &str = ": keep-alive\n\n";
 /// Tells clients to come back after a second, when the server stops: its successor goes on where this stream ended.
 const COME_BACK: &str = "retry: 1000\n\n";
+/// Tells people why a stream ends whose token isn't good any more. Clients come back with another, and with their last id.
+const GOODBYE: &str = ": unauthenticated\nretry: 1000\n\n";
+/// How long a client may still take what it was sent when its token isn't good any more.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a stream goes on with events that are there already when the server stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Tells nginx and its kin not to hold events back.
@@ -44,7 +49,7 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 type Result<T> = std::result::Result<T, Problem>;
 
-/// Which events a stream sends, and where it ends. Every stream ends when the server stops, too.
+/// Which events a stream sends, and where it ends. Every stream ends when the server stops, too, and with its caller's token.
 #[derive(Debug, Clone)]
 pub(super) enum Scope {
     /// All; ends with the session.
@@ -101,12 +106,13 @@ pub(super) struct EventStream {
 impl EventStream {
     /// Starts sending what the reader gives.
     pub(super) fn start(reader: EventReader, scope: Scope, stop: Stop, settings: &config::Server) -> Self {
+        let standing = reader.standing.clone();
         let events = stream::unfold(reader, |mut reader| async { reader.next().await.map(|event| (event, reader)) });
-        let pump = Pump { scope, stop, keep_alive: settings.keep_alive };
-        let (mut writer, frames) = frames(settings.write_stall);
+        let pump = Pump { scope, stop, standing, keep_alive: settings.keep_alive };
+        let (writer, frames) = frames(settings.write_stall);
         let span = tracing::info_span!("http.stream", end = tracing::field::Empty);
         let task = async move {
-            let end = pump.run(events, &mut writer).await;
+            let end = pump.run(events, writer).await;
             tracing::Span::current().record("end", end.as_str());
         };
         tokio::spawn(task.instrument(span));
@@ -121,6 +127,7 @@ enum End {
     ClientLeft,
     ClientStalled,
     Stopping,
+    Unauthenticated,
     LogFailed,
 }
 
@@ -140,6 +147,7 @@ impl End {
             Self::ClientLeft => "client_left",
             Self::ClientStalled => "client_stalled",
             Self::Stopping => "stopping",
+            Self::Unauthenticated => "unauthenticated",
             Self::LogFailed => "log_failed",
         }
     }
@@ -150,12 +158,24 @@ impl End {
 struct Pump {
     scope: Scope,
     stop: Stop,
+    standing: Standing,
     keep_alive: Duration,
 }
 
 impl Pump {
-    async fn run(&self, events: impl Stream<Item = Result<Arc<Event>>>, writer: &mut FrameWriter) -> End {
-        self.move_all(events, writer).await.unwrap_or_else(End::from)
+    /// Moves everything. Whoever has more to read than there is time for when their token ends is cut, perhaps within an event: its end is missing
+    /// then, so nobody takes it for one.
+    async fn run(&self, events: impl Stream<Item = Result<Arc<Event>>>, mut writer: FrameWriter) -> End {
+        let overdue = async {
+            self.standing.ended().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        let end = tokio::select! {
+            biased;
+            end = self.move_all(events, &mut writer) => Some(end),
+            () = overdue => None,
+        };
+        end.map_or(End::Unauthenticated, |end| end.unwrap_or_else(End::from))
     }
 
     async fn move_all(
@@ -182,6 +202,11 @@ impl Pump {
                         () = writer.closed() => return Ok(End::ClientLeft),
                         next = events.next() => next,
                         () = self.stop.wait() => return self.come_back(writer).await,
+                        () = self.standing.ended() => {
+                            writer.add(GOODBYE);
+                            writer.finish().await?;
+                            return Ok(End::Unauthenticated);
+                        }
                         () = tokio::time::sleep_until(writer.sent_at() + self.keep_alive) => {
                             writer.add(KEPT_ALIVE);
                             continue;

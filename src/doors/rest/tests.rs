@@ -21,6 +21,7 @@ use crate::{
     limits::Limits,
     problem::{Code, Problem, RateState},
     service::{admission::Admission, view::Prompt},
+    telemetry::Audit,
 };
 
 const TOKEN: &str = "test-token-0123456789";
@@ -76,7 +77,8 @@ fn door(server: config::Server) -> BoxEndpoint<'static> {
     let routes = Route::new().nest("/", OpenApiService::new(Faults, "test", "1"));
     let limits = Limits::new(&config).expect("the defaults are good");
     let routes = routes.data(Arc::new(authenticator)).data(Admission::new(Arc::new(limits)));
-    http::furnished(routes, Arc::new(Routes::of::<Faults>()), Arc::new(config), Metrics::default())
+    let (routes_known, watch) = (Arc::new(Routes::of::<Faults>()), Watch::users(Audit::off()));
+    http::furnished(routes, routes_known, Arc::new(config), Metrics::default(), watch)
 }
 
 fn get(path: &str) -> Request {

@@ -8,11 +8,13 @@ use poem::{Request, Result};
 use poem_openapi::{SecurityScheme, auth};
 
 use super::{
+    audit::trail,
     once,
-    refusal::{Refusal, forbidden, given, unauthenticated},
+    refusal::{Refusal, forbidden, given},
 };
 use crate::{
     identity::{Actor, Administrator, Authenticator, Caller, MissingScope, Proven},
+    problem::Problem,
     service::admission::{Admission, Call},
 };
 
@@ -42,23 +44,28 @@ pub(super) struct MayPrompt(pub(super) Actor);
 pub(super) struct MayAdminister(pub(super) Administrator);
 
 async fn may_read(request: &Request, bearer: auth::Bearer) -> Result<Caller> {
-    allowed(prove(request, &bearer, Call::Other).await?.reader())
+    allowed(prove(request, &bearer, Call::Other).await?.reader()).map(|caller| caller.on(trail(request)))
 }
 
 async fn may_act(request: &Request, bearer: auth::Bearer) -> Result<Actor> {
-    allowed(prove(request, &bearer, Call::Other).await?.actor())
+    act(request, &bearer, Call::Other).await
 }
 
 async fn may_open(request: &Request, bearer: auth::Bearer) -> Result<Actor> {
-    allowed(prove(request, &bearer, unless_again(request, Call::Open)).await?.actor())
+    act(request, &bearer, unless_again(request, Call::Open)).await
 }
 
 async fn may_prompt(request: &Request, bearer: auth::Bearer) -> Result<Actor> {
-    allowed(prove(request, &bearer, unless_again(request, Call::Prompt)).await?.actor())
+    act(request, &bearer, unless_again(request, Call::Prompt)).await
 }
 
 async fn may_administer(request: &Request, bearer: auth::Bearer) -> Result<Administrator> {
-    allowed(prove(request, &bearer, Call::Other).await?.administrator())
+    let administrator = allowed(prove(request, &bearer, Call::Other).await?.administrator())?;
+    Ok(administrator.on(trail(request)))
+}
+
+async fn act(request: &Request, bearer: &auth::Bearer, call: Call) -> Result<Actor> {
+    allowed(prove(request, bearer, call).await?.actor()).map(|actor| actor.on(trail(request)))
 }
 
 fn unless_again(request: &Request, call: Call) -> Call {
@@ -68,11 +75,17 @@ fn unless_again(request: &Request, call: Call) -> Call {
 /// Who calls, if they may call now.
 async fn prove(request: &Request, bearer: &auth::Bearer, call: Call) -> Result<Proven> {
     let proven = given::<Arc<Authenticator>>(request)?.verify(&bearer.token).await;
-    let proven = proven.ok_or_else(|| Refusal(unauthenticated()))?;
+    let proven = proven.ok_or_else(|| Refusal(Problem::unauthenticated()))?;
+    known(request, proven, call)
+}
+
+/// Lets somebody in who proved who they are, if they may call now. Also whoever may not is written down.
+pub(super) fn known(request: &Request, proven: Proven, call: Call) -> Result<Proven> {
+    trail(request).caller(&proven.user, &proven.credential);
     given::<Admission>(request)?.admit(&proven, call).map_err(Refusal)?;
     Ok(proven)
 }
 
-fn allowed<T>(caller: Result<T, MissingScope>) -> Result<T> {
+pub(super) fn allowed<T>(caller: Result<T, MissingScope>) -> Result<T> {
     Ok(caller.map_err(|missing| Refusal(forbidden(missing)))?)
 }

@@ -59,7 +59,11 @@ impl<M> Upload<M> {
                 return Err(problem);
             }
         };
-        let outcome = move_all(&mut body, sink, settings.body_timeout).await;
+        let standing = sink.standing.clone();
+        let outcome = tokio::select! {
+            outcome = move_all(&mut body, sink, settings.body_timeout) => outcome,
+            () = standing.ended() => Err(Problem::unauthenticated()),
+        };
         if outcome.is_err() {
             hear_out(body);
         }

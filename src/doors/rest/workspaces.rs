@@ -1,4 +1,4 @@
-//! The caller's workspaces: listing and removing them.
+//! Workspaces: listing and removing them.
 
 use std::sync::Arc;
 
@@ -30,21 +30,27 @@ enum Removed {
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Files")]
 impl Workspaces {
-    /// List the caller's workspaces
+    /// List workspaces
     ///
-    /// By name; those that a session holds too.
+    /// The caller's, by name; those that a session holds too.
     #[oai(path = "/workspaces", method = "get", operation_id = "list_workspaces")]
     async fn list(
         &self,
         door: Data<&Arc<Door>>,
         token: MayRead,
+        /// For administrators: this user's workspaces. Anybody else may name themselves only: 403.
+        user: Query<Option<String>>,
         /// Workspaces on a page.
         #[oai(default = "page", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<usize>,
         /// The `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Answer<Json<WorkspacePage>, Plain> {
-        door.service.workspaces(&token.0, limit.0, cursor.0).await.map(|page| Json(page.into())).into()
+        door.service
+            .workspaces(&token.0, user.0.as_deref(), limit.0, cursor.0)
+            .await
+            .map(|page| Json(page.into()))
+            .into()
     }
 
     /// Remove a workspace
@@ -57,8 +63,10 @@ impl Workspaces {
         token: MayAct,
         /// The workspace.
         name: Path<String>,
+        /// For administrators: whose it is. Anybody else may name themselves only: 403.
+        user: Query<Option<String>>,
     ) -> Answer<Removed, Removing> {
-        door.service.delete_workspace(&token.0, &name.0).await.map(|()| Removed::Removed).into()
+        door.service.delete_workspace(&token.0, user.0.as_deref(), &name.0).await.map(|()| Removed::Removed).into()
     }
 }
 

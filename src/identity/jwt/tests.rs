@@ -40,7 +40,8 @@ async fn stage(more: Value) -> Stage {
 }
 
 pub(super) fn settings(provider: &Provider, more: Value) -> config::Issuer {
-    let mut settings = json!({"name": "company", "issuer": provider.issuer(), "audience": "greenroom"});
+    let text = format!("issuer = {}", provider.setting("company"));
+    let mut settings: Value = toml::from_str::<Value>(&text).expect("TOML")["issuer"].take();
     settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     serde_json::from_value(settings).expect("good settings")
 }

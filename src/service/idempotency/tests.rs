@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    identity::Whose,
     ids::UserId,
     store::{Change, fake::Fake},
 };
@@ -10,7 +11,7 @@ const BODY: [u8; 32] = [7; 32];
 
 fn key() -> IdempotencyKey {
     let user = UserId::parse("alice").expect("a good name");
-    IdempotencyKey { user, route: "POST /v1/sessions".to_owned(), key: "key-1".to_owned() }
+    IdempotencyKey { whose: Whose::recorded(user), route: "POST /v1/sessions".to_owned(), key: "key-1".to_owned() }
 }
 
 /// What becomes of the same request now.

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    identity::{Proven, Scope, Standing},
     session::{event::EventType, status::Preferences},
     store::fake::Fake,
 };
@@ -23,12 +24,19 @@ fn over(registry: &Registry, store: &Arc<Fake>, user: &str) -> Arc<SessionHandle
     session
 }
 
+fn reach(user: &str) -> Reach {
+    let user = self::user(user);
+    let (credential, standing) = (String::new(), Standing::for_ever());
+    let proven = Proven { user, tier: None, credential, scopes: [Scope::Read].into_iter().collect(), standing };
+    proven.reader().expect("may look").reach().clone()
+}
+
 fn user(name: &str) -> UserId {
     UserId::parse(name).expect("a good name")
 }
 
 fn found(registry: &Registry, session: &SessionHandle) -> bool {
-    registry.find(&Reach::Own(session.identity.user.clone()), &session.id).is_some()
+    registry.find(&reach(session.identity.user.as_str()), &session.id).is_some()
 }
 
 fn forgotten(store: &Fake) -> Vec<SessionId> {
@@ -47,7 +55,7 @@ fn what_a_user_left_behind_is_bounded_and_takes_nothing_from_others() {
     assert!(found(&registry, &first) && found(&registry, &others));
     over(&registry, &store, "ada");
     assert!(!found(&registry, &first) && found(&registry, &others));
-    assert_eq!(registry.of(&user("ada")).len(), ENDED_OF_USER.sessions);
+    assert_eq!(registry.all(&reach("ada")).len(), ENDED_OF_USER.sessions);
     assert_eq!(forgotten(&store), std::slice::from_ref(&first.id), "the store forgets it too");
 }
 

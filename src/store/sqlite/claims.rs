@@ -79,7 +79,7 @@ pub(super) fn answered(db: &Connection, key: &IdempotencyKey, body: &[u8; 32]) -
     let mut query = db.prepare_cached(
         "SELECT body, document FROM answers WHERE user = ?1 AND route = ?2 AND key = ?3 AND expires_at > ?4",
     )?;
-    let asked = params![key.user.as_str(), key.route, key.key, now()];
+    let asked = params![key.whose.user().as_str(), key.route, key.key, now()];
     let found = query.query_row(asked, |row| {
         let same = row.get_ref(0)?.as_bytes()? == body;
         Ok(if same { Claimed::Answered(row.get(1)?) } else { Claimed::Mismatch })

@@ -133,7 +133,7 @@ impl Ledger {
             Change::Answered { key, document } => self.answer(db, key, document),
             Change::Released { key } => {
                 const REMOVE: &str = "DELETE FROM answers WHERE user = ?1 AND route = ?2 AND key = ?3";
-                db.prepare_cached(REMOVE)?.execute(params![key.user.as_str(), key.route, key.key])?;
+                db.prepare_cached(REMOVE)?.execute(params![key.whose.user().as_str(), key.route, key.key])?;
                 self.settled.push(key.clone());
                 Ok(())
             }
@@ -224,7 +224,7 @@ impl Ledger {
         const PUT: &str = "INSERT OR REPLACE INTO answers (user, route, key, body, expires_at, document) \
                            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         const AGAIN: &str = "UPDATE answers SET document = ?4 WHERE user = ?1 AND route = ?2 AND key = ?3";
-        let (user, route, key_text) = (key.user.as_str(), &key.route, &key.key);
+        let (user, route, key_text) = (key.whose.user().as_str(), &key.route, &key.key);
         match self.claims.find(key) {
             Some(claim) => {
                 let row = params![user, route, key_text, claim.body, claim.expires_at, document];

@@ -51,6 +51,11 @@ impl Trail {
         });
     }
 
+    /// The session it is about, by what the client says: it may not be there, or not be the caller's.
+    pub fn asked_for(&self, id: &SessionId) {
+        self.note(|facts| facts.session = Some(id.clone()));
+    }
+
     /// The turn it is about.
     pub fn turn(&self, id: &TurnId) {
         self.note(|facts| facts.turn = Some(id.clone()));
@@ -72,6 +77,14 @@ impl Trail {
     /// The template it is about.
     pub fn template(&self, name: &TemplateName) {
         self.note(|facts| facts.template = Some(name.clone()));
+    }
+
+    /// The API key it is about, and whose it is.
+    pub fn key(&self, owner: &UserId, id: &str) {
+        self.note(|facts| {
+            facts.owned_by(owner);
+            facts.object = Some(id.to_owned());
+        });
     }
 
     /// The API key (its id), the stored key (its name) or the sandbox (its id) it is about. Never anything a client sent unchecked.

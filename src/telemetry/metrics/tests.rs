@@ -46,6 +46,7 @@ fn every_instrument_used() -> Metrics {
     metrics.turn_ended(&template, TurnOutcome::from_stop_reason("end_turn"), second);
     metrics.agent_skipped_lines(&template).count();
     metrics.gateway_request(GatewayOutcome::Forwarded);
+    metrics.audit_lines(AuditOutcome::Written, 1);
     metrics.tokens(10, 20);
     metrics.set_tasks(3);
     metrics.http_request("/v1/sessions/{id}", "GET", 200, second);
@@ -63,7 +64,7 @@ fn documented() -> Vec<&'static str> {
 fn names_come_out_as_they_are_documented() {
     let text = every_instrument_used().render_with(vec![sample("gemini")]);
     let documented = documented();
-    assert_eq!(documented.len(), 28);
+    assert_eq!(documented.len(), 29);
     for name in &documented {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing in:\n{text}");
     }

@@ -28,7 +28,7 @@ pub(super) fn held() -> Held {
 
 impl Held {
     pub fn live(&self) -> LiveWorkspace {
-        let (user, name) = (UserId::parse("alice").expect("a user"), WorkspaceName::parse("notes").expect("a name"));
+        let (user, name) = (whose("alice"), WorkspaceName::parse("notes").expect("a name"));
         self.house.workspaces.live(&user, &name).expect("it is in its slot")
     }
 

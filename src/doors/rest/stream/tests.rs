@@ -1,11 +1,16 @@
 //! Streams against a log played by a channel.
 
 use bytes::Bytes;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
-use crate::{doors::rest::frames::OWN_BYTES_MAX, ids::SessionId};
+use crate::{
+    doors::rest::frames::OWN_BYTES_MAX,
+    identity::{Authenticator, NewKey},
+    ids::{SessionId, UserId},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,15 +22,19 @@ struct Stage {
 }
 
 fn stage(scope: Scope) -> Stage {
-    stopped_by(scope, Stop::default())
+    play(scope, Stop::default(), Standing::for_ever())
 }
 
 fn stopped_by(scope: Scope, stop: Stop) -> Stage {
+    play(scope, stop, Standing::for_ever())
+}
+
+fn play(scope: Scope, stop: Stop, standing: Standing) -> Stage {
     let (log, events) = mpsc::channel(100_000);
-    let (mut writer, client) = frames(SECOND * 20);
-    let pump = Pump { scope, stop, keep_alive: SECOND * 15 };
+    let (writer, client) = frames(SECOND * 20);
+    let pump = Pump { scope, stop, standing, keep_alive: SECOND * 15 };
     let events = stream::unfold(events, |mut events| async { events.recv().await.map(|event| (event, events)) });
-    let pump = tokio::spawn(async move { pump.run(events, &mut writer).await });
+    let pump = tokio::spawn(async move { pump.run(events, writer).await });
     Stage { log, client, pump }
 }
 
@@ -238,14 +247,14 @@ async fn a_stopping_server_ends_every_stream_after_what_is_there_and_asks_client
 async fn an_agent_that_talks_on_does_not_hold_up_a_stopping_server() {
     let stopping = CancellationToken::new();
     let stop = Stop(Some(stopping.clone()));
-    let (mut writer, mut client) = frames(SECOND * 20);
+    let (writer, mut client) = frames(SECOND * 20);
     // Always something to send, each a little later than the one before.
     let endless = stream::unfold(1, |seq| async move {
         tokio::time::advance(SECOND / 1000).await;
         Some((Ok(event(seq, EventType::MessageDelta, None)), seq + 1))
     });
-    let pump = Pump { scope: Scope::Session, stop, keep_alive: SECOND * 15 };
-    let pump = tokio::spawn(async move { pump.run(Box::pin(endless), &mut writer).await });
+    let pump = Pump { scope: Scope::Session, stop, standing: Standing::for_ever(), keep_alive: SECOND * 15 };
+    let pump = tokio::spawn(async move { pump.run(Box::pin(endless), writer).await });
     stopping.cancel();
     let start = Instant::now();
     let mut last = Bytes::new();
@@ -255,6 +264,65 @@ async fn an_agent_that_talks_on_does_not_hold_up_a_stopping_server() {
     assert!(last.ends_with(COME_BACK.as_bytes()));
     assert!(start.elapsed() < LAST_WORDS * 2, "{:?}", start.elapsed());
     assert_eq!(pump.await.ok(), Some(End::Stopping));
+}
+
+/// A key of a folder of its own.
+struct Key {
+    _folder: tempfile::TempDir,
+    authenticator: Authenticator,
+    id: String,
+    standing: Standing,
+}
+
+async fn key() -> Key {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let state = config::State { dir: folder.path().to_owned(), ..config::State::default() };
+    let authenticator = Authenticator::load(&config::Auth::default(), &state).expect("no keys are no fault");
+    let wanted = NewKey::of(UserId::parse("alice").expect("a good name"));
+    let (key, token) = authenticator.create_key(wanted).expect("the folder is writable");
+    let standing = authenticator.verify(token.expose_secret()).await.expect("it is good").standing;
+    Key { _folder: folder, authenticator, id: key.id, standing }
+}
+
+impl Key {
+    fn revoke(&self) {
+        assert!(self.authenticator.revoke_key(&self.id).expect("the folder is writable"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token_after_what_is_there_and_says_so() {
+    for scope in [Scope::Session, Scope::Turn(TurnId::from_client("turn_1"))] {
+        let key = key().await;
+        let mut stage = play(scope, Stop::default(), key.standing.clone());
+        for seq in 1..=1_000 {
+            stage.append(event(seq, EventType::MessageDelta, Some("turn_1")));
+        }
+        key.revoke();
+        let text = stage.rest().await;
+        assert_eq!(ids(&text).len(), 1_000);
+        assert!(text.ends_with(&format!("\n\n{GOODBYE}")), "{text}");
+        assert_eq!(stage.pump.await.ok(), Some(End::Unauthenticated));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_their_time_does_not_outlive_their_token_by_more_than_a_farewell() {
+    let key = key().await;
+    let mut stage = play(Scope::Session, Stop::default(), key.standing.clone());
+    for seq in 1..=100 {
+        stage.append(large(seq));
+    }
+    key.revoke();
+    let start = Instant::now();
+    let mut bytes = 0;
+    while let Some(frame) = stage.client.next().await {
+        bytes += frame.len();
+        tokio::time::sleep(SECOND).await;
+    }
+    assert!(start.elapsed() <= FAREWELL + SECOND * 2, "{:?}", start.elapsed());
+    assert!(bytes < 1024 * 1024, "{bytes}");
+    assert_eq!(stage.pump.await.ok(), Some(End::Unauthenticated));
 }
 
 #[tokio::test]

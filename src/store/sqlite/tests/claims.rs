@@ -1,11 +1,12 @@
 //! Requests that are sent twice.
 
 use super::*;
+use crate::identity::Whose;
 
 const KEEP: Duration = Duration::from_secs(3600);
 
 fn key(text: &str) -> IdempotencyKey {
-    IdempotencyKey { user: user(), route: "POST /v1/sessions".to_owned(), key: text.to_owned() }
+    IdempotencyKey { whose: Whose::recorded(user()), route: "POST /v1/sessions".to_owned(), key: text.to_owned() }
 }
 
 async fn claim(store: &Sqlite, text: &str, body: u8) -> Claimed {
