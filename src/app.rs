@@ -183,6 +183,7 @@ impl App {
         let reload = Arc::new(Reload {
             source: tokio::sync::Mutex::new(extras.settings),
             config: Arc::clone(&config),
+            authenticator: Arc::clone(&authenticator),
             pools: Arc::clone(&pools),
             runtime: Arc::clone(&engine.runtime),
             metrics: engine.metrics.clone(),

@@ -79,7 +79,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Openapi(args) => openapi::run(args),
             Command::Check(args) => block_on(check::run(args)),
-            Command::Keys { settings, keys } => keys::run(keys, &settings.load()?.state),
+            Command::Keys { settings, keys } => keys::run(keys, &settings.load()?),
             Command::Credentials { settings, credentials } => credentials::run(credentials, settings),
             Command::Backup(args) => backup::run(args),
             Command::ModelStub(args) => block_on(model_stub::run(args)),

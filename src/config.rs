@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use audit::Audit;
 pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
 pub use credentials::{CredentialStore, Credentials, Vault, VaultLogin};
+pub(crate) use egress::parse_port;
 pub use egress::{Egress, HostError, HostName, HostPattern, TemplateEgress};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};

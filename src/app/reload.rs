@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::{Changes, Config, ConfigError, reload::Reloader},
     gateway::Budgets,
+    identity::Authenticator,
     pool::{Applied, Pools},
     problem::{Code, Problem},
     runtime::{Runtime, RuntimeError},
@@ -28,6 +29,9 @@ pub enum ReloadError {
     /// A template can't be made a recipe of, or asks for an image that isn't there.
     #[error("{0}")]
     Template(String),
+    /// A token can't be used.
+    #[error("{0}")]
+    Tokens(String),
     /// They were given by a program, which has to be asked.
     #[error("settings that came from no file can't be read again")]
     NoSource,
@@ -40,7 +44,7 @@ impl ReloadError {
     /// What an operator is told.
     pub(super) const fn code(&self) -> Code {
         match self {
-            Self::Faulty(_) | Self::Template(_) => Code::InvalidRequest,
+            Self::Faulty(_) | Self::Template(_) | Self::Tokens(_) => Code::InvalidRequest,
             Self::NoSource => Code::Conflict,
             Self::Unread(_) => Code::Internal,
         }
@@ -62,6 +66,7 @@ pub(super) struct Reload {
     pub(super) source: Mutex<Option<Reloader>>,
     /// What the app was built with, as the program completed it.
     pub(super) config: Arc<Config>,
+    pub(super) authenticator: Arc<Authenticator>,
     pub(super) pools: Arc<Pools>,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) metrics: Metrics,
@@ -82,13 +87,14 @@ impl Reload {
         let reader = reloader.clone();
         let reread = tokio::task::spawn_blocking(move || reader.read()).await??;
         let mut changes = reread.changes.clone();
-        let Config { templates, pool, .. } = reread.config.clone();
+        let Config { templates, pool, auth, .. } = reread.config.clone();
         let config = Config { templates, pool, ..Config::clone(&self.config) };
         let recipes = compile(&config, &self.metrics).map_err(|error| ReloadError::Template(error.to_string()))?;
         let recipes = identified(&*self.runtime, recipes).await;
         self.check_images(&recipes, &changes).await?;
 
         // From here on there is no await.
+        self.authenticator.replace_tokens(&auth).map_err(|error| ReloadError::Tokens(error.to_string()))?;
         let capacity = capacity::of(&config, self.machine_bytes);
         if config.pool.cap > self.config.pool.cap {
             warn!(
@@ -107,7 +113,7 @@ impl Reload {
         reloader.adopt(reread);
         info!(
             added = ?changes.added, changed = ?changes.changed, resized = ?changes.resized, permissions = ?changes.permissions, egress = ?changes.egress, removed = ?changes.removed,
-            pool = ?changes.pool, budgets = ?changes.budgets, "settings reloaded"
+            pool = ?changes.pool, auth = ?changes.auth, budgets = ?changes.budgets, "settings reloaded"
         );
         if !changes.restart_needed.is_empty() {
             warn!(settings = ?changes.restart_needed, "changed settings that stay without effect until a restart");

@@ -1,13 +1,13 @@
 //! Settings read again while the server runs: what is different, what of it applies at once, and what needs a restart.
 //!
-//! At once apply all of `[templates]`, all of `[pool]` but `pool.sweep`, and all budgets. The sources are those of the start: the file is read anew,
+//! At once apply all of `[templates]`, all of `[pool]` but `pool.sweep`, `auth.tokens`, and all budgets. The sources are those of the start: the file is read anew,
 //! variables and flags are as they were and win over it. Nothing is applied here: the pools do that. Only names are told, never values.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Pool, Sources, Tier, load};
+use super::{Auth, Config, ConfigError, Pool, Sources, Tier, load};
 
 /// What is different, as names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Changes {
     pub removed: Vec<String>,
     /// Keys of `[pool]` that apply at once.
     pub pool: Vec<String>,
+    /// Keys of `[auth]` that apply at once.
+    pub auth: Vec<String>,
     /// Keys of `[budget]`, and of tiers' budgets: for all sessions from their next model call on.
     pub budgets: Vec<String>,
     /// Keys that are different from what the server was started with, and stay without effect until it is restarted.
@@ -37,8 +39,9 @@ impl Changes {
     #[must_use]
     pub fn between(running: &Config, read: &Config) -> Self {
         let after = adopted(running, read);
-        let (at_once, budgets) = differences(running, &after).into_iter().partition(|key| key.starts_with("pool."));
-        let mut changes = Self { pool: at_once, budgets, restart_needed: differences(&after, read), ..Self::default() };
+        let (pool, others) = differences(running, &after).into_iter().partition(|key| key.starts_with("pool."));
+        let (auth, budgets) = Vec::into_iter(others).partition(|key: &String| key.starts_with("auth."));
+        let mut changes = Self { pool, auth, budgets, restart_needed: differences(&after, read), ..Self::default() };
         for (name, old) in &running.templates {
             if read.templates.get(name).is_some_and(|new| new.permissions != old.permissions) {
                 changes.permissions.push(name.clone());
@@ -71,7 +74,7 @@ impl Changes {
 /// Settings that were read again and are good, but not in effect yet.
 #[derive(Debug, Clone)]
 pub struct Reread {
-    /// The settings in effect, with `templates`, `pool` and budgets as they were read now.
+    /// The settings in effect, with `templates`, `pool`, `auth.tokens` and budgets as they were read now.
     pub config: Config,
     /// What that changes.
     pub changes: Changes,
@@ -119,12 +122,14 @@ impl Reloader {
 fn adopted(running: &Config, read: &Config) -> Config {
     // The sweep's clock is set at the start.
     let pool = Pool { sweep: running.pool.sweep, ..read.pool.clone() };
+    let auth = Auth { tokens: read.auth.tokens.clone(), ..running.auth.clone() };
     let tiers = running.tiers.keys().chain(read.tiers.keys()).map(|name| {
         let limits = running.tiers.get(name).map(|tier| tier.limits.clone()).unwrap_or_default();
         let budget = read.tiers.get(name).map_or_else(|| read.budget.clone(), |tier| tier.budget.clone());
         (name.clone(), Tier { limits, budget })
     });
     Config {
+        auth,
         pool,
         templates: read.templates.clone(),
         budget: read.budget.clone(),

@@ -77,6 +77,14 @@ impl Authenticator {
         self
     }
 
+    /// Takes these tokens in place of those of the settings so far. What was opened with one that is gone ends.
+    ///
+    /// # Errors
+    /// A token can't be used; those so far stay.
+    pub fn replace_tokens(&self, auth: &config::Auth) -> Result<(), AuthError> {
+        self.register.replace(auth)
+    }
+
     /// Whether nobody could come in now.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -58,6 +58,8 @@ pub(super) struct Register {
 #[derive(Debug)]
 struct Origins {
     settings: Grants,
+    /// Those of this run of the server.
+    run: Grants,
     file: Grants,
     /// The state the file's grants were read from, never one that could not be read: that is to be tried again.
     stamp: Option<Stamp>,
@@ -80,7 +82,7 @@ impl Register {
         let store = KeyStore::in_folder(&state.dir);
         let stamp = stamp(&store).unwrap_or(None);
         let file = of_file(&store)?;
-        let origins = Origins { settings: of_settings(auth)?, file, stamp, told: false };
+        let origins = Origins { settings: of_settings(auth)?, run: Grants::new(), file, stamp, told: false };
         let good = watch::Sender::new(Arc::new(origins.all()));
         Ok(Self { store, origins: Mutex::new(origins), good })
     }
@@ -88,8 +90,17 @@ impl Register {
     /// Adds a token that lives as long as this process.
     pub(super) fn add(&self, token: config::Token) {
         let mut origins = self.origins();
-        origins.settings.insert(TokenHash::of(token.token.expose_secret()), Arc::new(Grant::of(token)));
+        origins.run.insert(TokenHash::of(token.token.expose_secret()), Arc::new(Grant::of(token)));
         self.publish(&origins);
+    }
+
+    /// Takes these tokens in place of those of the settings so far.
+    pub(super) fn replace(&self, auth: &config::Auth) -> Result<(), AuthError> {
+        let settings = of_settings(auth)?;
+        let mut origins = self.origins();
+        origins.settings = settings;
+        self.publish(&origins);
+        Ok(())
     }
 
     /// What this token stands for, and for how long.
@@ -162,7 +173,12 @@ impl Register {
 
 impl Origins {
     fn all(&self) -> Grants {
-        self.file.iter().chain(&self.settings).map(|(hash, grant)| (*hash, Arc::clone(grant))).collect()
+        self.file
+            .iter()
+            .chain(&self.settings)
+            .chain(&self.run)
+            .map(|(hash, grant)| (*hash, Arc::clone(grant)))
+            .collect()
     }
 
     /// What the file holds now; none: it is as it was when it was last read.

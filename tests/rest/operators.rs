@@ -120,7 +120,8 @@ async fn a_reload_tells_what_changed_or_every_fault() {
     let house = house_of(&[]);
     let told = json_of(house.operate(Method::POST, "/reload", None).await).await;
     let expected = json!({
-        "added": [], "changed": ["gemini"], "resized": [], "permissions": [], "egress": [], "removed": [], "pool": [], "restart_needed": ["server.address"],
+        "added": [], "changed": ["gemini"], "resized": [], "permissions": [], "egress": [], "removed": [], "pool": [], "auth": [], "budgets": [],
+        "restart_needed": ["server.address"],
     });
     assert_eq!(told, expected);
     let faulty = house.operate(Method::POST, "/reload", None).await;

@@ -1,5 +1,7 @@
 //! Reading settings again: which source wins, what is told, and that secrets are compared but never shown.
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 use crate::config::Overrides;
 
@@ -139,7 +141,9 @@ fn another_secret_is_a_change_and_no_secret_is_shown() {
     let given = Given::file(&text("one", CANARY));
     assert!(given.changes(&text("one", CANARY)).is_empty());
     let reread = given.rewrite(&text(CANARY, "sixteen-characters")).expect("these settings are good");
-    assert_eq!(reread.changes.restart_needed, names(&["auth.tokens", "model.api_key"]));
+    assert_eq!(reread.changes.restart_needed, names(&["model.api_key"]));
+    assert_eq!(reread.changes.auth, names(&["auth.tokens"]));
+    assert_eq!(reread.config.auth.tokens[0].token.expose_secret(), "sixteen-characters");
     let seen = format!("{reread:?} {:?}", settings(given.reloader.running()));
     assert!(!seen.contains(&CANARY[..12]), "{seen}");
 }

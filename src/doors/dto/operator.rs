@@ -105,6 +105,8 @@ pub struct Reloaded {
     pub removed: Vec<String>,
     /// Settings of `pool` that apply at once.
     pub pool: Vec<String>,
+    /// Settings of `auth` that apply at once: what was opened with a token that is gone ends.
+    pub auth: Vec<String>,
     /// Settings of budgets that are different: for all sessions from their next model call on.
     pub budgets: Vec<String>,
     /// Settings that changed and stay without effect until a restart.
@@ -113,7 +115,8 @@ pub struct Reloaded {
 
 impl From<Changes> for Reloaded {
     fn from(changes: Changes) -> Self {
-        let Changes { added, changed, resized, permissions, egress, removed, pool, budgets, restart_needed } = changes;
-        Self { added, changed, resized, permissions, egress, removed, pool, budgets, restart_needed }
+        let Changes { added, changed, resized, permissions, egress, removed, pool, auth, budgets, restart_needed } =
+            changes;
+        Self { added, changed, resized, permissions, egress, removed, pool, auth, budgets, restart_needed }
     }
 }

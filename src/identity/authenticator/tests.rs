@@ -185,6 +185,23 @@ async fn what_is_revoked_from_outside_is_found_without_being_asked_for() {
 }
 
 #[tokio::test]
+async fn tokens_of_the_settings_can_be_replaced_and_what_was_begun_with_a_former_one_ends() {
+    let place = place();
+    let two = auth(&[("alice", "0123456789abcdef"), ("bob", "fedcba9876543210")]);
+    let run = SecretString::from("a-token-of-this-run");
+    let authenticator = Authenticator::load(&two, &place.state).unwrap().with_token(user("dev"), &run);
+    let standing = async |token| authenticator.verify(token).await.unwrap().standing;
+    let (alice, bob, dev) =
+        (standing("0123456789abcdef").await, standing("fedcba9876543210").await, standing("a-token-of-this-run").await);
+    assert!(authenticator.replace_tokens(&auth(&[("bob", "short")])).is_err() && !alice.has_ended());
+    authenticator.replace_tokens(&auth(&[("bob", "fedcba9876543210"), ("carol", "a-token-that-is-new")])).unwrap();
+    within(alice.ended()).await;
+    assert!(!bob.has_ended() && !dev.has_ended());
+    assert!(authenticator.verify("0123456789abcdef").await.is_none());
+    assert!(authenticator.verify("a-token-that-is-new").await.is_some());
+}
+
+#[tokio::test]
 async fn what_looks_like_ours_is_never_taken_for_a_providers() {
     let place = place();
     let issuer = serde_json::json!({"name": "p", "issuer": "https://p.example", "audience": "x"});
