@@ -35,6 +35,7 @@ pub use reload::ReloadError;
 
 use crate::{
     config::{Budget, Changes, Config, Reloader, RuntimeChoice, Server},
+    credentials::Credentials,
     doors,
     gateway::{Budgets, ModelKey},
     identity::Authenticator,
@@ -96,6 +97,7 @@ pub struct App {
     engine: Engine,
     store: AnyStore,
     service: Arc<Service>,
+    credentials: Credentials,
     pools: Arc<Pools>,
     authenticator: Arc<Authenticator>,
     limits: Arc<Limits>,
@@ -116,6 +118,7 @@ impl App {
     pub async fn build(mut config: Config, metrics: Metrics, extras: Extras) -> Result<Self, StartError> {
         config.server.connections = descriptors::make_room(config.pool.cap, config.server.connections);
         let authenticator = Arc::new(authenticator(&config, extras.dev_token)?);
+        let credentials = Credentials::open(&config.credentials, &config.state).map_err(StartError::Credentials)?;
         let users = listen(config.server.address, "server.address").await?;
         let operators = listen(config.admin.address, "admin.address").await?;
         let limits = Arc::new(Limits::new(&config).map_err(|error| StartError::Setting(error.to_string()))?);
@@ -160,6 +163,9 @@ impl App {
             runtime: Arc::clone(&engine.runtime),
             session: config.session.clone(),
             model_key: config.model.api_key.clone().map(|key| ModelKey(Arc::new(key))),
+            credentials: credentials.clone(),
+            key_refresh: config.credentials.refresh,
+            key_outage: config.credentials.outage,
             state_dir: engine.house.dir.clone(),
             metrics,
             audit: audit.clone(),
@@ -189,6 +195,7 @@ impl App {
             engine,
             store,
             service,
+            credentials,
             pools,
             authenticator,
             limits,
@@ -255,6 +262,8 @@ impl App {
         serving.spawn(doors::serve(operators, operator_door, few, doors_stop.clone()));
         serving.spawn(Arc::clone(&self.authenticator).keep_house(self.background.child_token()));
         serving.spawn(Arc::clone(&self.limits).keep_house(self.background.child_token()));
+        serving.spawn(self.credentials.clone().keep_house(self.background.child_token()));
+        serving.spawn(Arc::clone(&self.service).keep_credentials(self.background.child_token()));
         serving.spawn(Arc::clone(&self.service).watch_room(self.background.child_token()));
         serving.spawn(Arc::clone(&self.engine.workspaces).keep_house(self.background.child_token()));
         serving.close();

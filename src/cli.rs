@@ -4,6 +4,8 @@
 
 mod backup;
 mod check;
+mod core_dumps;
+mod credentials;
 pub mod exit;
 mod healthcheck;
 mod keys;
@@ -52,6 +54,13 @@ enum Command {
         #[command(flatten)]
         keys: keys::KeysArgs,
     },
+    /// Put, list and remove users' keys for model APIs, which are kept encrypted.
+    Credentials {
+        #[command(flatten)]
+        settings: settings::SettingsArgs,
+        #[command(flatten)]
+        credentials: credentials::CredentialsArgs,
+    },
     /// Copy the store (sessions, their events, tokens spent) while a server works with it.
     Backup(backup::BackupArgs),
     /// Run a model without a model: scripted answers, for trying out and testing.
@@ -71,6 +80,7 @@ impl Cli {
             Command::Openapi(args) => openapi::run(args),
             Command::Check(args) => block_on(check::run(args)),
             Command::Keys { settings, keys } => keys::run(keys, &settings.load()?),
+            Command::Credentials { settings, credentials } => credentials::run(credentials, settings),
             Command::Backup(args) => backup::run(args),
             Command::ModelStub(args) => block_on(model_stub::run(args)),
             Command::Healthcheck(args) => block_on(healthcheck::run(args)),

@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod check;
+mod credentials;
 mod decode;
 mod egress;
 mod engine;
@@ -29,6 +30,8 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::Audit;
 pub use auth::{Auth, Issuer, SigningAlgorithm, Token};
+pub use credentials::{CredentialStore, Credentials, Vault, VaultLogin};
+pub(crate) use egress::parse_port;
 pub use egress::{Egress, HostError, HostName, HostPattern, TemplateEgress};
 pub use engine::{Durability, Pool, Runtime, RuntimeChoice, Sandbox, State};
 pub use fault::{ConfigError, Fault};
@@ -70,6 +73,8 @@ pub struct Config {
     pub tiers: BTreeMap<String, Tier>,
     /// The model API's key when the caller brings none.
     pub model: Model,
+    /// Users' named keys for model APIs.
+    pub credentials: Credentials,
     /// Who did what.
     pub audit: Audit,
     /// What agents' tools may reach beside the model, as far as it is the same for all templates.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri};
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Certificate, Client, ClientBuilder, redirect::Policy};
 
 /// Deadline of one call, its answer included.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -57,7 +57,20 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::Setup`].
     pub fn new() -> Result<Self, FetchError> {
-        let client = Client::builder()
+        Self::built(Client::builder())
+    }
+
+    /// One that trusts these certificates (PEM) and no others.
+    ///
+    /// # Errors
+    /// [`FetchError::Setup`], also for what is no certificate.
+    pub fn trusting(certificates: &[u8]) -> Result<Self, FetchError> {
+        let certificates = Certificate::from_pem_bundle(certificates).map_err(FetchError::Setup)?;
+        Self::built(Client::builder().tls_certs_only(certificates))
+    }
+
+    fn built(builder: ClientBuilder) -> Result<Self, FetchError> {
+        let client = builder
             .timeout(DEADLINE)
             .connect_timeout(CONNECT)
             .redirect(Policy::none())

@@ -44,7 +44,7 @@ mod upstream;
 
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -67,6 +67,14 @@ pub const REPORTS_CAPACITY: usize = 64;
 /// A user's key for the model API. Can't be printed.
 #[derive(Clone)]
 pub struct ModelKey(pub Arc<SecretString>);
+
+impl ModelKey {
+    /// Whether it is the same key.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
 
 impl std::fmt::Debug for ModelKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -11,6 +11,7 @@
 //! | [`service`] | the use cases; limits and spans live here |
 //! | [`session`] | one driver task per session |
 //! | [`identity`], [`limits`] | who the caller is; how fast they may go |
+//! | [`credentials`] | users' keys for model APIs, and where they are kept |
 //! | [`log`], [`workspace`] | numbered events; users' folders |
 //! | [`store`] | what outlives the server |
 //! | [`pool`] | warm stock, leases, the warmer |
@@ -19,6 +20,7 @@
 //! | [`sandbox`], [`runtime`] | what a sandbox is; the engines that run it |
 //! | [`supervisor`] | PID 1 of a sandbox, and the frames it shares with us |
 //! | [`fetch`] | small documents from other services |
+//! | [`private_file`] | small files that only the server's account may read |
 //! | [`telemetry`], [`config`], [`ids`], [`problem`] | for everyone |
 
 #[cfg(feature = "server")]
@@ -29,6 +31,8 @@ pub mod app;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod credentials;
 #[cfg(feature = "server")]
 pub mod doors;
 #[cfg(feature = "server")]
@@ -47,6 +51,8 @@ pub mod limits;
 pub mod log;
 #[cfg(feature = "server")]
 pub mod pool;
+#[cfg(feature = "server")]
+pub mod private_file;
 #[cfg(feature = "server")]
 pub mod problem;
 #[cfg(feature = "server")]

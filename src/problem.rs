@@ -91,6 +91,8 @@ codes! {
     EngineUnavailable = "ENGINE_UNAVAILABLE", 503, "The container engine is unavailable";
     /// What happens can't be written down at present, so nothing new may happen.
     StoreUnavailable = "STORE_UNAVAILABLE", 503, "The store is unavailable";
+    /// A named key can't be looked up where it is kept.
+    CredentialUnavailable = "CREDENTIAL_UNAVAILABLE", 503, "The credential can't be had at present";
     /// The server is stopping.
     ShuttingDown = "SHUTTING_DOWN", 503, "The server is shutting down";
     /// The agent didn't answer in time.

@@ -7,6 +7,7 @@
 pub mod admission;
 mod budgets;
 mod change;
+mod credentials;
 pub mod files;
 pub mod idempotency;
 mod keys;
@@ -42,6 +43,7 @@ pub use recover::Left;
 
 use crate::{
     config,
+    credentials::Credentials,
     gateway::{Budgets, ModelKey},
     identity::{Authenticator, Caller, Tickets},
     ids::{SessionId, UserId},
@@ -80,6 +82,12 @@ pub struct Parts {
     pub session: config::Session,
     /// The model API's key for callers who bring none.
     pub model_key: Option<ModelKey>,
+    /// Where users have their keys for model APIs.
+    pub credentials: Credentials,
+    /// How often those in use are looked up again.
+    pub key_refresh: Duration,
+    /// How long they are used while they can't be looked up.
+    pub key_outage: Duration,
     /// The state folder, for readiness.
     pub state_dir: std::path::PathBuf,
     /// Instruments.
@@ -99,6 +107,9 @@ pub struct Service {
     store: AnyStore,
     settings: config::Session,
     model_key: Option<ModelKey>,
+    credentials: Credentials,
+    key_refresh: Duration,
+    key_outage: Duration,
     state_dir: std::path::PathBuf,
     metrics: Metrics,
     /// What all sessions share: where they are found, and how they are ended.
@@ -132,6 +143,9 @@ impl Service {
             runtime,
             session,
             model_key,
+            credentials,
+            key_refresh,
+            key_outage,
             state_dir,
             metrics,
             audit,
@@ -154,6 +168,9 @@ impl Service {
             around,
             settings: session,
             model_key,
+            credentials,
+            key_refresh,
+            key_outage,
             state_dir,
             metrics,
             default_sessions: Mutex::default(),

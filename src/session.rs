@@ -25,5 +25,5 @@ pub mod status;
 mod translate;
 
 pub use driver::spawn;
-pub use given::{ChangeError, Command, Opened, SessionChange, Settings, Stop, Surroundings};
+pub use given::{ChangeError, ChosenKey, Command, FoundKey, Opened, SessionChange, Settings, Stop, Surroundings};
 pub use registry::{Registry, SessionHandle};

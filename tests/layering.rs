@@ -17,13 +17,16 @@ const GROUND: [&str; 4] = ["config", "ids", "problem", "telemetry"];
 const ROOMS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("bin", "supervisor"),
-    ("cli", "app doors gateway identity runtime sandbox store supervisor"),
-    ("app", "agent doors gateway identity limits log pool runtime sandbox service session store supervisor workspace"),
-    ("doors", "service identity session::event agent::PermissionOption"),
+    ("cli", "app credentials doors gateway identity runtime sandbox store supervisor"),
+    (
+        "app",
+        "agent credentials doors gateway identity limits log pool runtime sandbox service session store supervisor workspace",
+    ),
+    ("doors", "service identity credentials::KEY_MAX credentials::is_key session::event agent::PermissionOption"),
     // An open binds the slot's socket to its user; readiness asks the engine; operators see what each sandbox does.
     (
         "service",
-        "session identity limits pool workspace log store agent runtime::Runtime \
+        "session identity limits credentials pool workspace log store agent runtime::Runtime \
          gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::Traffic gateway::REPORTS_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
     ("session", "pool log agent workspace gateway sandbox store identity::Reach identity::Whose"),
@@ -36,6 +39,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("fuzzing", "agent supervisor::frames"),
     ("log", "session::event store"),
     ("fetch", ""),
+    ("private_file", ""),
+    ("credentials", "fetch private_file"),
     ("gateway", ""),
     ("store", "identity::Whose"),
     ("identity", "fetch"),

@@ -2,6 +2,8 @@
 
 #[path = "rest/audit.rs"]
 mod audit;
+#[path = "rest/credentials.rs"]
+mod credentials;
 #[path = "rest/house.rs"]
 mod house;
 #[path = "rest/keys.rs"]

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     config::Config,
+    credentials::CredentialsError,
     gateway::GatewayError,
     identity::AuthError,
     ids::{Epoch, names_an_instance},
@@ -60,6 +61,9 @@ pub enum StartError {
     /// Tokens or keys can't be read.
     #[error(transparent)]
     Auth(AuthError),
+    /// Users' keys for model APIs can't be kept as the settings say.
+    #[error(transparent)]
+    Credentials(CredentialsError),
     /// The supervisor's program can't be used.
     #[error("sandbox.supervisor: {0}")]
     Supervisor(String),

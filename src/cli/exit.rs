@@ -16,7 +16,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 }
 
 fn number(error: &anyhow::Error) -> u8 {
-    let setting = matches!(error.downcast_ref(), Some(StartError::Setting(_)));
+    let setting = matches!(error.downcast_ref(), Some(StartError::Setting(_) | StartError::Credentials(_)));
     if setting || error.is::<ConfigError>() || error.is::<TelemetryError>() {
         CONFIGURATION
     } else if error.is::<StartError>() {

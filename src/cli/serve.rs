@@ -15,7 +15,7 @@ use tokio::pin;
 
 use self::signals::Signals;
 use super::{
-    block_on,
+    block_on, core_dumps,
     settings::{SettingsArgs, environment},
 };
 use crate::{
@@ -48,6 +48,7 @@ pub(super) struct ServeArgs {
 
 /// Serves until told to stop.
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    core_dumps::forbid()?;
     let env = environment();
     let (dev, drain) = (args.dev, args.drain);
     let settings = Reloader::load(args.sources(env.clone()))?;

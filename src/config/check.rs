@@ -3,6 +3,7 @@
 //! Texts name numbers and other settings, but no texts of the operator's.
 
 mod auth;
+mod credentials;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -62,6 +63,7 @@ pub(super) fn faults(config: &Config) -> Vec<(String, String)> {
     tiers(config, &mut rules);
     auth::rules(config, &mut rules);
     model(config, &mut rules);
+    credentials::credentials(&config.credentials, &mut rules);
     let budgets = config.tiers.iter().map(|(name, tier)| (format!("tiers.{name}.budget"), &tier.budget));
     for (section, budget) in budgets.chain([("budget".to_owned(), &config.budget)]) {
         let sensible = budget.bytes_per_token != Some(0);

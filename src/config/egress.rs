@@ -195,7 +195,7 @@ impl fmt::Display for HostPattern {
 }
 
 /// A port from 1 on, in plain digits: no sign, no blank.
-fn parse_port(text: &str) -> Option<u16> {
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| plain && *port != 0)
 }

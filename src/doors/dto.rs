@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod catalog;
 pub mod change;
+pub mod credential;
 pub mod event;
 pub mod file;
 pub mod key;

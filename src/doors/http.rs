@@ -6,6 +6,7 @@
 pub(super) mod answer;
 pub(super) mod audit;
 pub(super) mod body;
+pub(super) mod confidential;
 pub(super) mod depth;
 pub(super) mod etag;
 pub(super) mod once;

@@ -5,6 +5,7 @@
 //! limits, one call of the service.
 
 mod catalog;
+mod credentials;
 mod docs;
 mod download;
 mod events;
@@ -32,7 +33,7 @@ use super::{
     http::{
         self, answer,
         audit::{self, Watch},
-        body, etag, once, refusal, rendered,
+        body, confidential, etag, once, refusal, rendered,
         routes::Routes,
         web::{self, Web},
     },
@@ -58,6 +59,8 @@ enum Group {
     Permissions,
     /// A user's folders, and the files in the one a session holds.
     Files,
+    /// A user's own keys for model APIs, kept under names.
+    Credentials,
     /// What there is, and what is left of it.
     Catalog,
     /// What users come in with. For administrators.
@@ -74,6 +77,7 @@ type Api = (
     permissions::Permissions,
     files::Files,
     workspaces::Workspaces,
+    credentials::Credentials,
     keys::Keys,
     catalog::Catalog,
     health::Health,
@@ -88,6 +92,7 @@ fn api() -> OpenApiService<Api, ()> {
         permissions::Permissions,
         files::Files,
         workspaces::Workspaces,
+        credentials::Credentials,
         keys::Keys,
         catalog::Catalog,
         health::Health,

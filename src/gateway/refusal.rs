@@ -36,7 +36,9 @@ pub(super) enum Refusal {
     #[error("the API key has a character that no key has")]
     Key,
     /// The session's own key was known to a former server only.
-    #[error("the session's API key is not known any more since the server was restarted; send it again")]
+    #[error(
+        "the session's API key is missing: it was lost with a restart or removed, and has to be sent again, or it can't be looked up at present"
+    )]
     KeyMissing,
     /// The user may spend no more.
     #[error("{0}")]

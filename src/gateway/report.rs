@@ -37,7 +37,9 @@ pub enum CallRefused {
     )]
     Key,
     /// The session's own key was known to a former server only.
-    #[error("the session's API key is not known any more since the server was restarted; send it again")]
+    #[error(
+        "the session's API key is missing: it was lost with a restart or removed, and has to be sent again, or it can't be looked up at present"
+    )]
     KeyMissing,
     /// A budget is used up.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <state>/slots/<slot>/
-//!   run/            link.sock, gateway.sock          mounted read-only
+//!   run/            link.sock, gateway.sock, egress.sock   mounted read-only
 //!   box/workspace/  the workspace while it is in use box/ is the container's /sandbox
 //!   ready           what the sandbox was made from and its agent's memory, once it is booted
 //!   box/.trash/     what its user removed from it, until it is taken from the disk
@@ -89,7 +89,7 @@ impl Slot {
         &self.id
     }
 
-    /// The folder with the two sockets.
+    /// The folder with the three sockets.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
         self.dir.join("run")

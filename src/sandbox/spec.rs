@@ -10,7 +10,7 @@ use crate::ids::{Epoch, SlotId, TemplateName};
 pub mod inside {
     /// The supervisor, mounted read-only.
     pub const SUPERVISOR: &str = "/.greenroom/supervisor";
-    /// The slot's `run` folder (link and gateway sockets), mounted read-only.
+    /// The slot's `run` folder (the sockets of link, gateway and egress), mounted read-only.
     pub const RUN: &str = "/.greenroom/run";
     /// The workspace's parent, the only place that outlives the container.
     pub const SANDBOX: &str = "/sandbox";

@@ -1,6 +1,6 @@
 //! Changes what a user may change of a session that is open. All of a change or nothing of it is made.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use tracing::info;
 
@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     config::PermissionPolicy,
-    gateway::ModelKey,
     identity::Actor,
     ids::SessionId,
     problem::Problem,
@@ -44,7 +43,7 @@ impl Service {
             max_age: wish.max_age.map(|asked| asked.min(self.settings.max_age)),
             permissions: wish.permissions.map(|asked| permission::within(&asked, &self.bound(&session))),
             egress: wish.egress,
-            key: wish.api_key.map(|key| ModelKey(Arc::new(key))),
+            key: self.chosen_key(&session.identity.user, wish.credential).await?,
         };
         in_time(session.ask(|reply| Command::Change { change, versions, reply })).await??;
         info!(session.id = %session.id, "session changed");

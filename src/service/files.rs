@@ -187,7 +187,7 @@ impl Service {
         let path = FilePath::parse(path.as_bytes())?;
         let removal = workspace.clone();
         let left = self.desk.run(move || removal.delete(&path, recursive)).await?;
-        workspace.has_shrunk();
+        workspace.has_changed();
         if let Some(trash) = left {
             self.workspaces.clear_soon(trash);
         }

@@ -22,14 +22,14 @@ use super::{
     view::{OpenSession, SessionView},
 };
 use crate::{
-    gateway::{Binding, Egress, ModelKey, REPORTS_CAPACITY, Traffic},
+    gateway::{Binding, Egress, REPORTS_CAPACITY, Traffic},
     identity::Actor,
     ids::{SessionId, TemplateName, WorkspaceName, random_fraction},
     log::EventLog,
     pool::{Leased, Miss, Pool},
     problem::{Code, Problem},
     session::{
-        self, Command, Opened, SessionHandle, Settings,
+        self, ChosenKey, Command, Opened, SessionHandle, Settings,
         permission::within,
         policy,
         status::{ColdReason, Identity, LeaseTimes, Preferences, Tokens},
@@ -105,6 +105,8 @@ impl Service {
         begun: Instant,
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.allowance(caller).hold_session(&caller.user)?;
+        // Before anything is held that others may wait for.
+        let chosen = self.chosen_key(&caller.user, request.credential.clone()).await?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         // A session that is being left to the next server lets go of its workspace here, and keeps it all the same.
         self.check_serving()?;
@@ -118,8 +120,11 @@ impl Service {
 
         let id = SessionId::random();
         let (report_sender, reports) = mpsc::channel(REPORTS_CAPACITY);
-        let own_key = request.api_key.is_some();
-        let key = request.api_key.map(|key| ModelKey(Arc::new(key))).or_else(|| self.model_key.clone());
+        let own_key = chosen.as_ref().is_some_and(|chosen| chosen.name.is_none());
+        let (key, credential) = match chosen {
+            Some(ChosenKey { key, name }) => (Some(key), name),
+            None => (self.model_key.clone(), None),
+        };
         let (user, session) = (caller.user.clone(), id.clone());
         let account = self.account(&user, caller.tier.clone(), &id, Tokens::default()).await?;
         let audit = self.around.audit.of_session(&user, &session, pool.name(), &name);
@@ -172,6 +177,7 @@ impl Service {
             permissions: request.permissions.map_or(template.clone(), |asked| within(&asked, &template)),
             egress: request.egress,
             own_key,
+            credential,
         };
         let permit = Box::new((permit, self.metrics.session()));
         let (settings, also) = (self.times(), ticket.created(Created::Session(id.clone())));

@@ -212,11 +212,12 @@ impl SessionView {
             let Status {
                 stage, last_active_at, permissions, tokens, egress, end, preferences, needs_credential, ..
             } = status;
-            let credential = (*needs_credential, preferences.clone(), egress.clone());
-            (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), credential)
+            let kept = (*needs_credential, preferences.clone(), egress.clone());
+            (*stage, *last_active_at, permissions.len(), *tokens, end.clone(), kept)
         });
         let (stage, last_active_at, pending_permissions, tokens, end, (needs_credential, preferences, egress)) = looked;
-        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, .. } = preferences;
+        let Preferences { version, mode, model, labels, expires_at, idle_timeout, permissions, credential, .. } =
+            preferences;
         let state = match stage {
             Stage::Ready => SessionState::Ready,
             Stage::Turn { .. } if pending_permissions == 0 => SessionState::Running,
@@ -235,6 +236,7 @@ impl SessionView {
             permissions,
             egress: (egress.hosts(), egress.traffic()),
             version,
+            credential,
             needs_credential,
             created_at: identity.created_at,
             last_active_at,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-use super::Service;
+use super::{Service, credentials::KeysAtHand};
 use crate::{
     agent::{ResumePlan, RunningTurn},
     gateway::{Binding, REPORTS_CAPACITY},
@@ -34,15 +34,21 @@ impl Service {
     /// Puts back all sessions that were left. When this returns each can be found; those that live go on as soon as their sandboxes are
     /// taken up, and end truthfully if they can't be.
     pub async fn recover(&self, left: Vec<Left>) {
+        let mut alive = Vec::new();
         for Left { stored, sandbox } in left {
             match find(&stored, &self.store, self.settings.log_bytes, &self.around) {
                 Ok(Found::Over) => {}
-                Ok(Found::Alive(alive)) => self.take_up(*alive, sandbox).await,
+                Ok(Found::Alive(found)) => alive.push((*found, sandbox)),
                 // The sandbox is dropped, and so ended; its workspace goes home.
                 Err(error) => {
                     error!(session.id = %stored.row.session, %error, "a stored session can't be taken up");
                 }
             }
+        }
+        // An agent that is in the middle of something asks its model again at once.
+        let keys = self.keys_at_hand().await;
+        for (alive, sandbox) in alive {
+            self.take_up(alive, sandbox, &keys).await;
         }
     }
 
@@ -52,7 +58,7 @@ impl Service {
         self.around.tracker.spawn(async move { alive.end(LOST, &around).await });
     }
 
-    async fn take_up(&self, alive: Alive, sandbox: Option<PendingAdoption>) {
+    async fn take_up(&self, alive: Alive, sandbox: Option<PendingAdoption>, keys: &KeysAtHand) {
         let Some(mut sandbox) = sandbox else { return self.lost(alive) };
         let session = Arc::clone(&alive.session);
         let identity = &session.identity;
@@ -75,9 +81,18 @@ impl Service {
             self.remember_default(&identity.user, &session.id).await;
         }
         let (report_sender, reports) = mpsc::channel(REPORTS_CAPACITY);
-        // A key of the user's own was never written down.
-        let (user, key_missing) = (identity.user.clone(), session.with_status(|status| status.needs_credential));
-        let key = self.model_key.clone().filter(|_| !key_missing);
+        let user = identity.user.clone();
+        let credential = session.with_status(|status| status.preferences.credential.clone());
+        let (key, key_missing) = match credential {
+            // What isn't at hand yet is looked up again and again: see [`Service::keep_credentials`].
+            Some(name) => {
+                let key = keys.get(&(user.clone(), name)).cloned();
+                (key.clone(), key.is_none())
+            }
+            // A key of the user's own was never written down.
+            None if session.with_status(|status| status.needs_credential) => (None, true),
+            None => (self.model_key.clone(), false),
+        };
         let (tier, spent) = (identity.tier.clone(), session.with_status(|status| status.tokens));
         let account = match self.account(&user, tier, &session.id, spent).await {
             Ok(account) => account,

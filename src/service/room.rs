@@ -62,10 +62,11 @@ impl Service {
         };
         let limit = self.allowance(caller).files().workspace_bytes;
         workspace.may_take(limit);
-        match self.used(&workspace, limit).await {
-            Some(used) if used.exceeds(limit) => Err(Problem::new(Code::ResourceLimit, too_heavy(used, limit))),
-            _ => Ok(()),
+        if let Some(used) = self.used(&workspace, limit).await.filter(|used| used.exceeds(limit)) {
+            return Err(Problem::new(Code::ResourceLimit, too_heavy(used, limit)));
         }
+        workspace.has_changed();
+        Ok(())
     }
 
     /// Counts what is going to be written to a workspace. `announced`: how many bytes will come, as far as is known.
@@ -81,6 +82,9 @@ impl Service {
         let limit = self.allowance(caller).files().workspace_bytes;
         workspace.may_take(limit);
         let left = limit.saturating_sub(announced.unwrap_or(0));
+        if workspace.used().is_some_and(|used| used.outdated) {
+            self.weighed(workspace, FIRST_PATIENCE).await;
+        }
         match self.used(workspace, left).await {
             Some(used) if used.exceeds(left) => Err(Problem::new(Code::PayloadTooLarge, too_heavy(used, limit))),
             _ => Ok(workspace.charge(limit)),
@@ -91,7 +95,9 @@ impl Service {
     pub(super) async fn used(&self, workspace: &LiveWorkspace, limit: u64) -> Option<Used> {
         match workspace.used() {
             None => self.weighed(workspace, FIRST_PATIENCE).await,
-            Some(used) if used.exceeds(limit) && used.age > HELD_AGAINST => self.weighed(workspace, PATIENCE).await,
+            Some(used) if used.exceeds(limit) && (used.outdated || used.age > HELD_AGAINST) => {
+                self.weighed(workspace, PATIENCE).await
+            }
             Some(used) => {
                 if used.age > BELIEVED {
                     self.weigh_soon(workspace);

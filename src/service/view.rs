@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     agent::PermissionOption,
     config::{HostPattern, PermissionPolicy},
-    ids::{PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
+    ids::{CredentialName, PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
 
@@ -21,6 +21,26 @@ pub use crate::pool::{
 pub use crate::sandbox::census::{Counts, SandboxState};
 pub use crate::session::status::{ColdReason, EndReason, LeaseTimes, Tokens, TurnState};
 
+/// A user's access to the model API.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// The key itself.
+    ApiKey(SecretString),
+    /// The name of one that is kept.
+    Named(CredentialName),
+}
+
+/// A key that is kept, as far as it may be shown.
+#[derive(Debug, Clone)]
+pub struct CredentialView {
+    /// Its name.
+    pub name: CredentialName,
+    /// When it was first put there.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
 /// A request to open a session. Names are checked by the door that took them in.
 #[derive(Debug, Clone, Default)]
 pub struct OpenSession {
@@ -29,7 +49,7 @@ pub struct OpenSession {
     /// Which workspace; none: a new one with a made-up name.
     pub workspace: Option<WorkspaceName>,
     /// The user's own key for the model API.
-    pub api_key: Option<SecretString>,
+    pub credential: Option<Credential>,
     /// The agent's mode.
     pub mode: Option<String>,
     /// The model.
@@ -68,7 +88,7 @@ pub struct ChangeSession {
     /// All that its tools may reach beyond its template's list, within the template's offer.
     pub egress: Option<Vec<HostPattern>>,
     /// The user's own key for the model API.
-    pub api_key: Option<SecretString>,
+    pub credential: Option<Credential>,
 }
 
 /// What a session is doing.
@@ -117,7 +137,9 @@ pub struct SessionView {
     pub egress: (Vec<HostPattern>, Traffic),
     /// Counts the changes of what its user may change.
     pub version: u64,
-    /// It was opened with a key of the user's own, which the server has lost with a restart.
+    /// The name of the user's key it uses, if it uses one that is kept.
+    pub credential: Option<CredentialName>,
+    /// Its key isn't there any more, and its user has to give another: it was lost with a restart, or taken away where it was kept.
     pub needs_credential: bool,
     /// How it came to its sandbox.
     pub lease: LeaseTimes,

@@ -13,6 +13,7 @@ mod changes;
 mod clock;
 mod epilogue;
 mod journal;
+mod keys;
 mod permissions;
 mod reports;
 mod turn;
@@ -271,6 +272,7 @@ impl Driver {
                 }
                 self.journal.answer(reply, outcome);
             }
+            Command::Key { name, found } => self.key_found(&name, found),
             Command::Change { change, versions, reply } => self.begin_change(change, versions.as_deref(), reply),
             Command::Close { reply } => {
                 return Some(End { closer: Some(reply), ..End::new(EndReason::Closed, "closed by its user") });

@@ -16,7 +16,7 @@ use crate::{
     agent::{Agent, AgentError, EarlyEvents, Mark},
     config::{HostPattern, PermissionPolicy},
     gateway::{Binding, ModelKey, Report},
-    ids::{PermissionId, SessionId, TurnId},
+    ids::{CredentialName, PermissionId, SessionId, TurnId},
     log::EventLog,
     pool::Lease,
     store,
@@ -73,6 +73,13 @@ pub enum Command {
         /// Done, or why not. The new version can be read with the status.
         reply: oneshot::Sender<Result<(), ChangeError>>,
     },
+    /// Tells what is kept under the name of the session's key now. Nobody waits for an answer.
+    Key {
+        /// The name that was looked up.
+        name: CredentialName,
+        /// What is there.
+        found: FoundKey,
+    },
     /// Ends the session; answered when its sandbox is gone.
     Close {
         /// Done.
@@ -98,7 +105,27 @@ pub struct SessionChange {
     /// All that its tools may reach beyond its template's list, within the template's offer.
     pub egress: Option<Vec<HostPattern>>,
     /// The user's own key for the model API.
-    pub key: Option<ModelKey>,
+    pub key: Option<ChosenKey>,
+}
+
+/// A user's key for the model API, and its name, if it is kept.
+#[derive(Debug, Clone)]
+pub struct ChosenKey {
+    /// The key.
+    pub key: ModelKey,
+    /// Its name.
+    pub name: Option<CredentialName>,
+}
+
+/// What is kept under a name.
+#[derive(Debug, Clone)]
+pub enum FoundKey {
+    /// This key.
+    Key(ModelKey),
+    /// None: it was taken away.
+    Gone,
+    /// Nobody knows, and that for too long.
+    Unknown,
 }
 
 /// Why a session was not changed.
@@ -136,6 +163,7 @@ impl Command {
                 let _caller_may_have_left = reply.send(Err(Refusal::Ended));
             }
             Self::Change { reply, .. } => drop(reply.send(Err(Refusal::Ended.into()))),
+            Self::Key { .. } => {}
             Self::Close { reply } => return Some(reply),
         }
         None

@@ -14,7 +14,7 @@ use crate::{
     agent::{PermissionOption, Pieces},
     config::{HostPattern, PermissionPolicy},
     gateway::Egress,
-    ids::{PermissionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
+    ids::{CredentialName, PermissionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     problem::Code,
 };
 
@@ -239,8 +239,11 @@ pub struct Preferences {
     /// What its tools may reach beyond its template's list, within the template's offer.
     #[serde(default)]
     pub egress: Vec<HostPattern>,
-    /// Its user brought a key of their own for the model.
+    /// Its user brought a key of their own for the model, which is written down nowhere.
     pub own_key: bool,
+    /// The name of the user's key for the model that it uses, if it uses one that is kept.
+    #[serde(default)]
+    pub credential: Option<CredentialName>,
 }
 
 #[cfg(test)]
@@ -283,6 +286,7 @@ impl Preferences {
             permissions: PermissionPolicy::default(),
             egress: Vec::new(),
             own_key: false,
+            credential: None,
         }
     }
 }
@@ -296,7 +300,7 @@ pub struct Status {
     pub last_active_at: Timestamp,
     /// What its user may change.
     pub preferences: Preferences,
-    /// Its user's own key is not known any more: the server was restarted.
+    /// Its user's own key is not known any more: the server was restarted, or the key was taken away where it was kept.
     pub needs_credential: bool,
     /// Its latest turns, oldest first.
     pub turns: VecDeque<Turn>,

@@ -27,6 +27,8 @@ pub struct Used {
     pub bytes: u64,
     /// Since it was weighed.
     pub age: Duration,
+    /// Something was removed since, or its agent has been at work.
+    pub outdated: bool,
     /// It has more files, or deeper folders, than can be counted.
     pub countless: bool,
 }
@@ -51,7 +53,7 @@ pub(super) struct Scale {
 #[derive(Debug, Default)]
 struct State {
     weighed: Option<(Weight, Instant)>,
-    /// What was found isn't so any more: something was removed.
+    /// What was found needn't be so any more.
     outdated: bool,
     /// One is under way; what had been written when it began.
     weighing: Option<u64>,
@@ -102,8 +104,9 @@ impl Scale {
     fn used(&self) -> Option<Used> {
         let state = self.lock();
         let (weight, when) = state.weighed?;
-        let age = if state.outdated { Duration::MAX } else { when.elapsed() };
-        Some(Used { bytes: weight.bytes + state.written + state.under_way, age, countless: weight.countless })
+        let bytes = weight.bytes + state.written + state.under_way;
+        let State { outdated, .. } = *state;
+        Some(Used { bytes, age: when.elapsed(), outdated, countless: weight.countless })
     }
 }
 
@@ -121,8 +124,8 @@ impl LiveWorkspace {
         }
     }
 
-    /// Something was removed: what was found counts as old.
-    pub fn has_shrunk(&self) {
+    /// Something was removed, or its agent goes to work: what was found needn't be so any more.
+    pub fn has_changed(&self) {
         self.scale.lock().outdated = true;
     }
 
@@ -245,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_shrunk_is_to_be_weighed_again() {
+    fn what_has_changed_is_outdated_until_it_is_weighed_again() {
         let workspace = workspace();
         workspace.is_new();
-        workspace.has_shrunk();
-        assert_eq!(workspace.used().map(|used| used.age), Some(Duration::MAX));
+        workspace.has_changed();
+        assert!(workspace.used().is_some_and(|used| used.outdated));
         workspace.is_new();
-        assert!(workspace.used().is_some_and(|used| used.age < Duration::MAX));
+        assert!(workspace.used().is_some_and(|used| !used.outdated));
     }
 }

@@ -88,7 +88,9 @@ impl Weigher {
         let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
         let taken = u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            self.weight.bytes += taken / u64::from(stat.st_nlink.max(1));
+            // As wide as the processor has it.
+            let share = u128::from(taken) / u128::from(stat.st_nlink.max(1));
+            self.weight.bytes += u64::try_from(share).unwrap_or(taken);
             return false;
         }
         self.weight.bytes += taken;

@@ -4,7 +4,7 @@
 
 mod host;
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -226,6 +226,15 @@ async fn a_session_asks_for_what_is_offered_and_changes_it_while_it_runs() {
     let told = |verdict: &str| log.contains(&format!("\"egress.host\":\"{other}\",\"egress.verdict\":\"{verdict}\""));
     assert!(told("allowed") && told("not_allowed") && told("revoked"), "every decision is in the log");
     assert!(!log.contains("/endless"), "paths are not");
+    let written = async || {
+        let lines = fs::read_to_string(house.state().join("audit.jsonl")).unwrap_or_default();
+        let line = |action: &str, reason: &str| {
+            lines.lines().any(|line| [action, reason, &*other, id(&session)].iter().all(|part| line.contains(part)))
+        };
+        (line("egress.allowed", "ok") && line("egress.refused", "revoked") && line("egress.refused", "not_allowed"))
+            .then_some(())
+    };
+    until("the audit log has it", SOON, written).await;
     house.stop().await;
 }
 

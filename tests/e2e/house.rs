@@ -121,8 +121,12 @@ impl House {
     pub fn launch_unready(&mut self) {
         self.write_settings();
         let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
-        let server = self
-            .program()
+        let mut program = self.program();
+        if let Some(uid) = self.settings.uid {
+            std::os::unix::fs::chown(self.folder.path(), Some(uid), Some(uid)).expect("the tests run as root");
+            program.uid(uid).gid(uid);
+        }
+        let server = program
             .args(["serve", "--config"])
             .arg(self.settings_file())
             .args((!self.settings.hands_over).then_some("--drain"))
@@ -153,6 +157,18 @@ impl House {
     pub async fn command(&self, arguments: &[&str]) -> Output {
         let output = greenroom().args(arguments).env("GREENROOM_CONFIG", self.settings_file()).output();
         within("the command ends", START, output).await.expect("the program can be started")
+    }
+
+    /// The same with the server's variables, and something on its standard input.
+    pub async fn command_with(&self, arguments: &[&str], input: &str) -> Output {
+        let file = self.folder.path().join("input");
+        fs::write(&file, input).expect("the folder is ours");
+        let input = fs::File::open(&file).expect("it was just written");
+        fs::remove_file(&file).expect("it is ours");
+        let variables = self.settings.variables().iter().map(|(name, value)| (name, value));
+        let mut command = greenroom();
+        command.args(arguments).env("GREENROOM_CONFIG", self.settings_file()).envs(variables).stdin(input);
+        within("the command ends", START, command.output()).await.expect("the program can be started")
     }
 
     /// Kills the server as a crash would.

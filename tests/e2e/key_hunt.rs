@@ -89,7 +89,7 @@ async fn a_model_that_repeats_the_key_in_its_refusal_does_not_give_it_away() {
 }
 
 /// Everything of one container that can be seen from outside.
-async fn search_container(house: &House, container: &str, canary: &Canary) {
+pub async fn search_container(house: &House, container: &str, canary: &Canary) {
     let engine = house.engine();
     let inspected = engine.inspect(container).await;
     canary.assert_not_in("docker inspect", format!("{inspected:?}").as_bytes());
@@ -119,7 +119,8 @@ async fn search_container(house: &House, container: &str, canary: &Canary) {
     }
 }
 
-fn search_folder(folder: &Path, canary: &Canary) {
+/// All files below a folder, or that file.
+pub fn search_folder(folder: &Path, canary: &Canary) {
     for file in processes::files(folder) {
         let content = fs::read(&file).unwrap_or_default();
         canary.assert_not_in(&file.to_string_lossy(), &content);

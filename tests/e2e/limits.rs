@@ -97,8 +97,7 @@ async fn a_caller_who_hangs_up_while_waiting_takes_no_sandbox() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tier_has_limits_of_its_own_and_the_rest_from_the_usual_ones() {
-    let tokens =
-        format!(r#"[{{user="alice",token="{ALICE}",tier="gold"}},{{user="bob",token="{BOB}",tier="nobody-knows"}}]"#);
+    let tokens = format!(r#"[{{user="alice",token="{ALICE}",tier="gold"}},{{user="bob",token="{BOB}"}}]"#);
     let settings = Settings::new().set("runtime", "kind", "\"process\"").shell().set("auth", "tokens", &tokens);
     let settings = settings.set("pool", "size", "2").set("limits", "sessions", "1").set("limits", "streams", "5");
     let settings = settings.set("limits", "reads_per_minute", "6").set("limits", "reads_burst", "3");
@@ -127,9 +126,6 @@ async fn a_tier_has_limits_of_its_own_and_the_rest_from_the_usual_ones() {
     for _ in 0..20 {
         assert_eq!(alice.get("/v1/sessions").await.status, StatusCode::OK);
     }
-    let log = String::from_utf8_lossy(&house.log()).into_owned();
-    let told = log.lines().filter(|line| line.contains("nobody-knows")).count();
-    assert_eq!(told, 1, "the log tells of an unknown tier once");
     house.stop().await;
 }
 
@@ -137,7 +133,7 @@ async fn a_tier_has_limits_of_its_own_and_the_rest_from_the_usual_ones() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_workspace_that_is_too_large_takes_nothing_more_and_can_be_made_smaller() {
     const LIMIT: usize = 4 * 1024 * 1024;
-    let settings = Settings::new().set("runtime", "kind", "\"process\"").shell();
+    let settings = Settings::new().shell();
     let house = House::start(settings.set("limits", "workspace_bytes", &LIMIT.to_string())).await;
     let alice = house.alice();
     let open = async || alice.open(json!({"template": "shell", "workspace": "heavy"})).await;
@@ -151,12 +147,16 @@ async fn a_workspace_that_is_too_large_takes_nothing_more_and_can_be_made_smalle
     assert_eq!(put(&session, "little", 1000).await.status, StatusCode::CREATED);
 
     // The agent isn't asked. Its turn ends well if it is faster than the scales.
-    let turn = alice.prompt(&session, "head -c 6000000 /dev/zero | tr '\\0' x >agents; echo done").await.rest().await;
+    let turn = alice
+        .prompt(&session, "head -c 6000000 /dev/zero | tr '\\0' x >/sandbox/workspace/agents; echo done")
+        .await
+        .rest()
+        .await;
     assert!(turn.last().is_some_and(|end| end.kind.starts_with("turn.")), "{turn:?}");
     let prompt = async |session: &Value| {
         alice.post(&format!("/v1/sessions/{}/turns", id(session)), &json!({"prompt": "true"})).await
     };
-    put(&session, "one more", 1_000_000).await.problem(413, "PAYLOAD_TOO_LARGE");
+    put(&session, "another", 1_000_000).await.problem(413, "PAYLOAD_TOO_LARGE");
     alice.close(&session).await;
 
     // Its user gets in all the same, and no agent is let loose on it before there is room.
@@ -174,11 +174,15 @@ async fn a_workspace_that_is_too_large_takes_nothing_more_and_can_be_made_smalle
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_that_fills_the_disk_ends() {
-    let settings = Settings::new().set("runtime", "kind", "\"process\"").shell();
+    let settings = Settings::new().shell();
     let house = House::start(settings.set("limits", "workspace_bytes", "1000000")).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;
-    let turn = alice.prompt(&session, "head -c 3000000 /dev/zero | tr '\\0' x >large; sleep 600").await.rest().await;
+    let turn = alice
+        .prompt(&session, "head -c 3000000 /dev/zero | tr '\\0' x >/sandbox/workspace/large; sleep 600")
+        .await
+        .rest()
+        .await;
     let end = turn.last().expect("a turn ends");
     // An agent that can't be asked to end its turn is killed for it, and its session ends.
     assert!(["turn.failed", "session.ended"].contains(&end.kind.as_str()), "{turn:?}");

@@ -21,6 +21,9 @@ mod recorder;
 mod secret;
 mod settings;
 mod stream;
+#[path = "../credentials/vault.rs"]
+#[expect(dead_code, reason = "tests of the library use more of it")]
+mod vault;
 mod wait;
 
 // The promises.
@@ -33,7 +36,9 @@ mod budget_parallel;
 mod callers;
 mod changes;
 mod chat;
+mod core_dumps;
 mod crash;
+mod credentials;
 mod cuts;
 mod egress;
 mod endings;

@@ -82,6 +82,17 @@ pub fn files(root: &Path) -> Vec<PathBuf> {
     entries.into_iter().flatten().flatten().flat_map(|entry| files(&entry.path())).collect()
 }
 
+/// All sockets of this name below `root`.
+pub fn sockets(root: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let found = entries.flat_map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => sockets(&entry.path(), name),
+        Ok(_) if entry.file_name() == name => vec![entry.path()],
+        _ => Vec::new(),
+    });
+    found.collect()
+}
+
 /// The first socket of this name below `root`.
 pub fn socket(root: &Path, name: &str) -> Option<PathBuf> {
     for entry in fs::read_dir(root).ok()?.flatten() {

@@ -23,13 +23,22 @@ impl Canary {
         // What stands before the key decides which of three forms it takes in base64; the edges depend on the neighbours.
         let base64 = (0..3).map(|shift| {
             let text = STANDARD_NO_PAD.encode([&b"\0\0"[..shift], key.as_bytes()].concat());
-            text.as_bytes()[4..text.len() - 4].to_vec()
+            text[4..text.len() - 4].to_owned()
         });
+        let base64 = base64.flat_map(|text| [text.replace('+', "-").replace('/', "_"), text]).map(String::into_bytes);
         let upper = hex(key.as_bytes()).to_uppercase();
         let needles = [("plain", key.clone().into_bytes()), ("hex", hex(key.as_bytes()).into_bytes())];
         let mut needles = needles.into_iter().chain(base64.map(|text| ("base64", text))).collect::<Vec<_>>();
         needles.push(("upper-case hex", upper.into_bytes()));
         needles.push(("backwards", key.bytes().rev().collect()));
+        let each = |write: fn(u8) -> String| key.bytes().map(write).collect::<String>().into_bytes();
+        needles.push(("URL-encoded", each(|byte| format!("%{byte:02X}"))));
+        needles.push(("URL-encoded", each(|byte| format!("%{byte:02x}"))));
+        needles.push(("JSON escapes", each(|byte| format!("\\u{byte:04x}"))));
+        needles.push((
+            "a list of numbers",
+            key.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ").into_bytes(),
+        ));
         Self { key, needles }
     }
 
@@ -71,6 +80,14 @@ fn the_hunter_finds_a_key_in_all_its_forms() {
         [canary.key.clone(), hex(canary.key.as_bytes()), shifted(""), shifted("a"), shifted("ab"), shifted("abc")]
     {
         assert!(canary.found_in(format!("something {hidden} else").as_bytes()).is_some(), "{hidden}");
+    }
+    for hidden in [
+        canary.key.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>(),
+        canary.key.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>(),
+        format!("{:?}", canary.key.as_bytes()),
+        base64::engine::general_purpose::URL_SAFE.encode(format!("ab{}!", canary.key)),
+    ] {
+        assert!(canary.found_in(hidden.as_bytes()).is_some(), "{hidden}");
     }
     assert_eq!(canary.found_in(b"AIzaCanary of somebody else"), None);
     assert_eq!(canary.found_in(b""), None);

@@ -50,6 +50,8 @@ pub struct Settings {
     pub await_stock: bool,
     /// Whether SIGTERM leaves sandboxes to the next server. Most tests want to see nothing left.
     pub hands_over: bool,
+    /// Whom the server runs as, if not as whom the tests do.
+    pub uid: Option<u32>,
 }
 
 impl Settings {
@@ -95,6 +97,11 @@ impl Settings {
     /// A server that leaves its sandboxes to the next one when it is told to stop.
     pub fn hands_over(self) -> Self {
         Self { hands_over: true, ..self }
+    }
+
+    /// A server that runs as somebody else. Its state folder is theirs.
+    pub fn run_as(self, uid: u32) -> Self {
+        Self { uid: Some(uid), ..self }
     }
 
     /// How many warm sandboxes a template has at least, and at most.

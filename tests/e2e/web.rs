@@ -20,8 +20,11 @@ use crate::{
 const PAGE: &str = "https://chat.example";
 
 fn open_to_a_page() -> Settings {
-    let settings = Settings::new().set("runtime", "kind", "\"process\"").shell();
-    settings.set("server", "hosts", "[\"api.chat.example\"]").set("server", "origins", &format!("[\"{PAGE}\"]"))
+    Settings::new().shell().set("server", "hosts", "[\"api.chat.example\"]").set(
+        "server",
+        "origins",
+        &format!("[\"{PAGE}\"]"),
+    )
 }
 
 /// Says something word by word, and hears all until the server closes.
@@ -117,7 +120,7 @@ async fn a_page_that_an_agent_wrote_is_never_a_page_of_the_servers() {
     let house = House::start(open_to_a_page()).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell"})).await;
-    alice.ask(&session, "echo '<script>alert(1)</script>' >page.html").await;
+    alice.ask(&session, "echo '<script>alert(1)</script>' >/sandbox/workspace/page.html").await;
     for (path, disposition) in
         [("files/page.html", "attachment"), ("archive", "attachment; filename=\"workspace.tar\"")]
     {

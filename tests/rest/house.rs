@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use greenroom::{
     config::{self, Changes, Config, Template},
+    credentials::{Credentials, seal::MasterKeys},
     doors::{
         admin::{self, Operators, Reload},
         rest,
@@ -66,6 +67,12 @@ pub fn house_of(templates: &[&str]) -> House {
     house_with(templates, Config::default())
 }
 
+/// Settings with which users' keys are kept in a file.
+pub fn keeping() -> Config {
+    let (store, key) = (config::CredentialStore::File, Some(MasterKeys::generate()));
+    Config { credentials: config::Credentials { store, key, ..config::Credentials::default() }, ..Config::default() }
+}
+
 /// A house with settings of its own, for the doors and for what users may.
 pub fn house_with(templates: &[&str], config: Config) -> House {
     let folder = tempfile::tempdir().expect("a folder for the test");
@@ -116,6 +123,9 @@ pub fn house_with(templates: &[&str], config: Config) -> House {
         runtime,
         session: config::Session::default(),
         model_key: None,
+        credentials: Credentials::open(&config.credentials, &state).expect("good settings"),
+        key_refresh: config.credentials.refresh,
+        key_outage: config.credentials.outage,
         state_dir: state.dir.clone(),
         metrics: metrics.clone(),
         audit: audit.clone(),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use poem_openapi::{Object, types::Example};
 
 use super::{
-    open::{Credential, api_key, hosts, seconds, short_name},
+    credential::Credential,
+    open::{hosts, seconds, short_name},
     policy::PermissionPolicy,
 };
 use crate::{problem::Problem, service::view};
@@ -58,17 +59,17 @@ impl TryFrom<ChangeSession> for view::ChangeSession {
             max_age: seconds(request.max_age_s),
             permissions: request.permissions.map(Into::into),
             egress: request.egress.map(hosts).transpose()?,
-            api_key: request.credential.map(|credential| api_key(credential.api_key)).transpose()?,
+            credential: request.credential.map(TryInto::try_into).transpose()?,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use poem_openapi::types::{ParseFromJSON as _, Password};
+    use poem_openapi::types::ParseFromJSON as _;
     use serde_json::json;
 
-    use super::*;
+    use super::{super::credential::ApiKey, *};
 
     fn refusal(request: ChangeSession) -> String {
         view::ChangeSession::try_from(request).map_or_else(|problem| problem.detail, |_| String::new())
@@ -92,7 +93,7 @@ mod tests {
         let with = |mode: &str| ChangeSession { mode: Some(mode.to_owned()), ..ChangeSession::default() };
         assert!(refusal(with("")).starts_with("mode must"));
         assert!(refusal(with(&"x".repeat(129))).starts_with("mode must"));
-        let credential = Some(Credential { api_key: Password("canary key".to_owned()) });
+        let credential = Some(Credential { api_key: Some(ApiKey::of("canary key")), name: None });
         let detail = refusal(ChangeSession { credential, ..ChangeSession::default() });
         assert!(detail.starts_with("credential.api_key must") && !detail.contains("canary"), "{detail}");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use poem_openapi::{Enum, Object};
 
-use super::{Time, Usage, budget::Budget, milliseconds, policy::PermissionPolicy};
+use super::{Time, Usage, budget::Budget, credential::SessionCredential, milliseconds, policy::PermissionPolicy};
 use crate::{
     config::HostPattern,
     service::view::{ColdReason, EndReason, LeaseTimes, Page, SessionState, SessionView, Traffic},
@@ -183,8 +183,11 @@ pub struct Session {
     pub permissions: PermissionPolicy,
     /// What its agent's tools may reach beside the model.
     pub egress: Egress,
-    /// True after the server was restarted, for a session that was opened with a key of the user's own: keys are never written down. Its agent's
-    /// calls of the model API are refused until the key was sent again.
+    /// Which of the user's keys that are kept it uses; null: one that was sent with the open, or the server's.
+    #[oai(nullable)]
+    pub credential: Option<SessionCredential>,
+    /// True when its agent's calls of the model API are refused until its user gives it another key: one that was sent with the open is lost with a
+    /// restart of the server, for it is never written down; a named one may have been removed.
     pub needs_credential: bool,
     /// How it came to its sandbox.
     pub lease: Lease,
@@ -218,6 +221,7 @@ impl From<SessionView> for Session {
             expires_at: Time(session.expires_at),
             idle_timeout_s: session.idle_timeout.as_secs(),
             permissions: session.permissions.into(),
+            credential: session.credential.map(|name| SessionCredential { name: name.to_string() }),
             egress: session.egress.into(),
             needs_credential: session.needs_credential,
             lease: session.lease.into(),

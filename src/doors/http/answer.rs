@@ -43,11 +43,15 @@ failures! {
     Opening: 400 401 409 413 415 422 429 500 502 503 504;
     /// Calls that change a session.
     Amending: 400 401 404 409 412 413 415 429 500 502 503 504;
+    /// Calls that list what may be kept elsewhere.
+    Stocktaking: 400 401 409 429 500 503;
+    /// Calls that keep something small.
+    Keeping: 400 401 404 409 413 415 429 500 503;
     /// Calls that start a turn.
     Prompting: 400 401 404 409 413 415 422 429 500 503;
     /// The call that may do both.
     Chatting: 400 401 409 413 415 429 500 502 503 504;
-    /// Calls that change a turn.
+    /// Calls without a body that change something.
     Changing: 400 401 404 409 429 500 503;
     /// Calls with a body that change something.
     Answering: 400 401 404 409 413 415 429 500 503;
@@ -141,7 +145,9 @@ fn problem_response(status: u16, for_operators: bool) -> MetaResponse {
         429 => "Too fast or too many; `code` and the `RateLimit` fields say what.",
         500 => "A fault of ours.",
         502 => "The agent failed.",
-        503 => "Not now: no sandbox is free, the engine or the store is unavailable, or the server is stopping.",
+        503 => {
+            "Not now: no sandbox is free, the engine, the store or a named key is unavailable, or the server is stopping."
+        }
         504 => "The agent did not answer in time.",
         _ => "A problem.",
     };

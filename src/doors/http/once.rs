@@ -7,7 +7,7 @@ use poem_openapi::{
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef, Registry},
 };
 
-use super::{body::bounded, refusal::Refusal};
+use super::{body::bounded, confidential::wipe_value, refusal::Refusal};
 use crate::{
     problem::{Code, Problem},
     service::idempotency::{Keyed, digest},
@@ -94,7 +94,12 @@ impl<P: Payload + ParsePayload> ParsePayload for Digested<P> {
         let bytes = bounded::<P>(request, body).await?;
         let keyed = has_key(request);
         // What can't be read here can't be read there either, and is refused.
-        let digest = keyed.then(|| digest(&serde_json::from_slice(&bytes).unwrap_or_default()));
+        let digest = keyed.then(|| {
+            let body = serde_json::from_slice(&bytes).unwrap_or_default();
+            let digest = digest(&body);
+            wipe_value(body);
+            digest
+        });
         let payload = P::from_request(request, &mut RequestBody::new(Body::from(bytes))).await?;
         Ok(Self { payload, digest })
     }

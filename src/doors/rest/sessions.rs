@@ -13,7 +13,7 @@ use poem_openapi::{
 use super::{
     Door, Group,
     answer::{Amending, Answer, Lookup, Opening, Plain},
-    body::Bounded,
+    confidential::Confidential,
     dto::{
         change::ChangeSession,
         open::OpenSession,
@@ -96,7 +96,7 @@ impl Sessions {
         /// Makes it safe to send the request again: for 24 hours the same key with the same body opens nothing further and gets the same answer.
         #[oai(name = "Idempotency-Key")]
         once: OnceKey,
-        body: Digested<Json<OpenSession>>,
+        body: Digested<Confidential<OpenSession>>,
     ) -> Answer<Opened, Opening> {
         let open = async {
             let keyed = once.on("POST /v1/sessions", &body);
@@ -178,11 +178,11 @@ impl Sessions {
         /// `*`, or the ETags of the versions this change is meant for: any other is answered 412.
         #[oai(name = "If-Match")]
         if_match: IfMatch,
-        body: Bounded<Json<ChangeSession>>,
+        body: Confidential<ChangeSession>,
     ) -> Answer<Shown, Amending> {
         let id = SessionId::from_client(&id.0);
         let change = async {
-            let wish = body.0.0.try_into()?;
+            let wish = body.0.try_into()?;
             door.service.change(&token.0, &id, wish, if_match.0).await.map(Shown::from)
         };
         change.await.into()

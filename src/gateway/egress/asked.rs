@@ -6,7 +6,7 @@ use http::{
 };
 
 use super::refusal::Refusal;
-use crate::config::{HostError, HostName};
+use crate::config::{HostError, HostName, parse_port};
 
 /// The port of plain http.
 const HTTP: u16 = 80;
@@ -34,15 +34,16 @@ pub(super) struct Asked {
 impl Asked {
     /// Reads a request's head.
     pub fn of<B>(request: &Request<B>) -> Result<Self, Refusal> {
-        let (kind, usual_port) = if request.method() == Method::CONNECT {
+        let (method, uri) = (request.method(), request.uri());
+        let (kind, usual_port) = if method == Method::CONNECT && uri.scheme().is_none() {
             (Kind::Tunnel, None)
-        } else if request.uri().scheme() == Some(&Scheme::HTTP) {
+        } else if method != Method::CONNECT && uri.scheme() == Some(&Scheme::HTTP) {
             (Kind::Request, Some(HTTP))
         } else {
             // Also https:// without a tunnel: it would have to be unwrapped here.
             return Err(Refusal::Malformed);
         };
-        let authority = request.uri().authority().ok_or(Refusal::Malformed)?;
+        let authority = uri.authority().ok_or(Refusal::Malformed)?;
         let (host, port) = target(authority, usual_port)?;
         let asked = Self { kind, host, port };
         asked.check_host(request.headers(), request.version())?;
@@ -77,14 +78,12 @@ fn target(authority: &Authority, usual_port: Option<u16>) -> Result<(HostName, u
         HostError::Address => Refusal::Address,
         HostError::Name | HostError::Port => Refusal::Malformed,
     })?;
-    // A port that is written must be one: what `http` can't read it gives as none.
     let rest = &authority.as_str()[authority.host().len()..];
     let port = match rest.strip_prefix(':') {
-        Some(digits) if !digits.is_empty() => authority.port_u16(),
-        Some(_) => None,
+        Some(digits) => parse_port(digits),
         None => usual_port,
     };
-    Ok((host, port.filter(|port| *port != 0).ok_or(Refusal::Malformed)?))
+    Ok((host, port.ok_or(Refusal::Malformed)?))
 }
 
 #[cfg(test)]
@@ -132,6 +131,10 @@ mod tests {
             ("CONNECT", "a.example"),
             ("CONNECT", "user@a.example:443"),
             ("CONNECT", "a.example:0"),
+            ("CONNECT", "a.example:+443"),
+            ("CONNECT", "http://a.example:443/"),
+            ("GET", "http://a.example:+80/"),
+            ("GET", "http://a.example:65536/"),
         ] {
             assert_eq!(asked(method, uri, &["a.example"]), Err(Refusal::Malformed), "{method} {uri}");
         }

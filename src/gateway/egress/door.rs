@@ -136,9 +136,10 @@ async fn answer(
         Ok(used) => pass(&shared, line, used, request).await,
         Err(refusal) => Err(refusal),
     };
-    let verdict = outcome.as_ref().map_or_else(|refusal| refusal.outcome(), |_| EgressOutcome::Allowed);
-    verdicts::tell(metrics, &lease.binding, &target, verdict);
-    Ok(outcome.unwrap_or_else(refused))
+    Ok(outcome.unwrap_or_else(|refusal| {
+        verdicts::tell(metrics, &lease.binding, &target, refusal.outcome());
+        refused(refusal)
+    }))
 }
 
 /// Decides, connects, and passes the request on or promises the tunnel.
@@ -156,6 +157,8 @@ async fn pass(
     let outside = dial::dial(found, Arc::clone(&used)).await?;
     // From here on the connection is cut when the rule goes; also if it went since it was looked at.
     line.used.send_replace(Some(Arc::clone(&used)));
+    // Before a byte leaves: the tool may hang up at any time, and nobody would ever hear of it.
+    tell(&used, EgressOutcome::Allowed);
     match kind {
         Kind::Request => {
             let place = Place(line);
@@ -176,7 +179,7 @@ fn refused(refusal: Refusal) -> Response<AnswerBody> {
     refusal.answer().map(|text| Either::Left(Full::new(text)))
 }
 
-/// Tells what became of a connection that was let through at first.
+/// Tells what becomes of a connection that was let through.
 pub(super) fn tell(used: &Use, outcome: EgressOutcome) {
     let Asked { host, port, .. } = &used.asked;
     verdicts::tell(used.metrics(), &used.lease.binding, &format!("{host}:{port}"), outcome);

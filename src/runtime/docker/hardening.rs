@@ -138,7 +138,7 @@ fn environment(spec: &SandboxSpec) -> Vec<String> {
     environment.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
 }
 
-/// The only three things of the host's inside: the supervisor, the two sockets' folder, the workspace's parent.
+/// The only three things of the host's inside: the supervisor, the folder of the sockets, the workspace's parent.
 pub(super) fn binds(spec: &SandboxSpec) -> Vec<String> {
     let bind = |from: &Path, to: &str, mode: &str| format!("{}:{to}:{mode}", from.display());
     vec![

@@ -12,7 +12,7 @@ use super::Driver;
 use crate::{
     agent::{AgentCommand, AgentError},
     session::{
-        given::{ChangeError, SessionChange},
+        given::{ChangeError, ChosenKey, SessionChange},
         policy::{Refusal, Stage},
         status::Preferences,
     },
@@ -142,15 +142,14 @@ impl Driver {
     fn apply(&mut self, change: SessionChange) {
         let SessionChange { labels, mode, model, idle, max_age, permissions, egress, key } = change;
         let expires_at = max_age.map(|age| self.expiry(age));
-        let own_key = key.is_some();
-        if own_key {
-            self.binding.key = key;
+        if let Some(ChosenKey { key, .. }) = &key {
+            self.binding.key = Some(key.clone());
             self.binding.key_missing = false;
             self.lease.bind(self.binding.clone());
         }
         {
             let mut status = self.session.locked();
-            status.needs_credential = self.binding.key_missing;
+            status.needs_credential &= key.is_none();
             let Preferences { version, mode: old_mode, model: old_model, labels: old_labels, .. } =
                 &mut status.preferences;
             *version += 1;
@@ -160,7 +159,10 @@ impl Driver {
                 *old_labels = labels;
             }
             let preferences = &mut status.preferences;
-            preferences.own_key |= own_key;
+            if let Some(ChosenKey { name, .. }) = key {
+                preferences.own_key = name.is_none();
+                preferences.credential = name;
+            }
             preferences.idle_timeout = idle.unwrap_or(preferences.idle_timeout);
             preferences.expires_at = expires_at.unwrap_or(preferences.expires_at);
             if let Some(permissions) = permissions {
