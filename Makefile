@@ -1,7 +1,7 @@
 # `make` lists what there is. One target folder for everything, so that nothing is built twice.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint engine podman image test-image chatterbox supervisor openapi bench-lease bench-refill bench-events bench-limits soak chaos clean-state
+.PHONY: help run test test-fast lint engine podman image test-image chatterbox supervisor openapi bench-lease bench-refill bench-events bench-gateway bench-limits soak chaos clean-state
 
 # Where `make run` keeps its state, as `greenroom serve --dev` chooses it.
 GREENROOM_STATE ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/greenroom
@@ -56,6 +56,9 @@ bench-events: chatterbox supervisor ## events a second and their latency, agent 
 
 bench-limits: supervisor ## neighbours of a user who floods, a million bad tokens, a million users; writes target/bench/limits.json
 	cargo bench --locked --bench limits
+
+bench-gateway: ## what the gateway adds to a model call, and what it holds of large bodies; writes target/bench/gateway.json
+	cargo bench --locked --bench gateway
 
 soak: image test-image supervisor ## opens, prompts, aborts, kills for MINUTES=20, a census before and after; writes target/bench/soak.json
 	MINUTES=$(or $(MINUTES),20) cargo bench --locked --bench soak

@@ -43,7 +43,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("credentials", "fetch private_file"),
     ("gateway", ""),
     ("store", "identity::Whose"),
-    ("identity", "fetch"),
+    ("identity", "fetch private_file"),
     ("limits", ""),
     ("workspace", "sandbox::slot sandbox::remove identity::Whose"),
 ];

@@ -51,15 +51,19 @@ pub(super) struct Words<'a> {
 /// The whole answer.
 pub(super) fn refusal(form: ApiForm, words: Words<'_>) -> Response<Bytes> {
     let Words { code, status, message, hopeless } = words;
+    // Gemini CLI takes any 429 for a crowd at the door and comes again for minutes. One that names a quota of a day it believes, but from then on it
+    // holds the model for gone, and its next turn asks for another one without end, twenty times a second. A 403 ends its turn at once, each time.
+    let (code, status) = match form {
+        ApiForm::Gemini if hopeless => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+        _ => (code, status),
+    };
     let error = match form {
         ApiForm::Gemini => {
             let mut error = json!({"error": {"code": code.as_u16(), "message": message, "status": status}});
             if hopeless {
-                // Gemini CLI takes any 429 for a crowd at the door and comes again for minutes, unless what is used up is a quota of a day.
-                error["error"]["details"] = json!([{
-                    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
-                    "violations": [{"quotaId": "GreenroomBudgetPerDay", "description": message}],
-                }]);
+                let kind = "type.googleapis.com/google.rpc.ErrorInfo";
+                error["error"]["details"] =
+                    json!([{"@type": kind, "reason": "BUDGET_EXHAUSTED", "domain": "greenroom"}]);
             }
             error
         }

@@ -73,6 +73,11 @@ impl Lease {
 
     /// A call was refused for a reason that stays.
     pub fn refused(&self, why: CallRefused) {
+        match why {
+            CallRefused::Key => self.binding.audit.key_refused(),
+            CallRefused::Budget(exhausted) => self.binding.audit.budget_exhausted(exhausted.window.as_str()),
+            CallRefused::KeyMissing => {}
+        }
         self.report(Report::Refused(why));
     }
 

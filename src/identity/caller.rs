@@ -94,6 +94,12 @@ impl Proven {
 }
 
 impl Caller {
+    /// What their token allows.
+    #[must_use]
+    pub const fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
     /// Whose things they can load.
     #[must_use]
     pub const fn reach(&self) -> &Reach {

@@ -7,8 +7,6 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
-    os::unix::fs::MetadataExt as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,6 +19,7 @@ use super::{AuthError, KeyStore, KeyStoreError, Scopes, standing::Standing, toke
 use crate::{
     config,
     ids::{TierName, UserId},
+    private_file::Stamp,
 };
 
 /// The shortest token the settings may hold, in bytes.
@@ -67,20 +66,11 @@ struct Origins {
     told: bool,
 }
 
-/// Tells one state of the key file from another: every write makes a new inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    seconds: i64,
-    nanoseconds: i64,
-    length: u64,
-}
-
 impl Register {
     /// Takes the tokens of the settings and reads the key file.
     pub(super) fn load(auth: &config::Auth, state: &config::State) -> Result<Self, AuthError> {
         let store = KeyStore::in_folder(&state.dir);
-        let stamp = stamp(&store).unwrap_or(None);
+        let stamp = store.stamp().unwrap_or(None);
         let file = of_file(&store)?;
         let origins = Origins { settings: of_settings(auth)?, run: Grants::new(), file, stamp, told: false };
         let good = watch::Sender::new(Arc::new(origins.all()));
@@ -183,7 +173,7 @@ impl Origins {
 
     /// What the file holds now; none: it is as it was when it was last read.
     fn changed(&self, store: &KeyStore) -> Result<Option<(Option<Stamp>, Grants)>, KeyStoreError> {
-        let stamp = stamp(store).map_err(|fault| store.fault("look at", fault))?;
+        let stamp = store.stamp()?;
         if stamp == self.stamp {
             return Ok(None);
         }
@@ -219,18 +209,4 @@ fn of_file(store: &KeyStore) -> Result<Grants, KeyStoreError> {
         (sha256, Arc::new(Grant { user, tier, credential: id, scopes: scopes.into_iter().collect(), expires_at }))
     };
     Ok(store.list()?.into_iter().map(grant).collect())
-}
-
-/// The file's state; none: there is no file.
-fn stamp(store: &KeyStore) -> io::Result<Option<Stamp>> {
-    match fs::metadata(store.path()) {
-        Ok(data) => Ok(Some(Stamp {
-            inode: data.ino(),
-            seconds: data.mtime(),
-            nanoseconds: data.mtime_nsec(),
-            length: data.len(),
-        })),
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(fault) => Err(fault),
-    }
 }

@@ -43,7 +43,7 @@ impl Service {
             max_age: wish.max_age.map(|asked| asked.min(self.settings.max_age)),
             permissions: wish.permissions.map(|asked| permission::within(&asked, &self.bound(&session))),
             egress: wish.egress,
-            key: self.chosen_key(&session.identity.user, wish.credential).await?,
+            key: self.chosen_key(&session.whose(), wish.credential).await?,
         };
         in_time(session.ask(|reply| Command::Change { change, versions, reply })).await??;
         info!(session.id = %session.id, "session changed");

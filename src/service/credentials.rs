@@ -18,7 +18,7 @@ use super::{
 use crate::{
     credentials::{FileStore, FileStoreError, KeySourceError, Listed},
     gateway::ModelKey,
-    identity::{Actor, Caller},
+    identity::{Actor, Caller, Whose},
     ids::{CredentialName, UserId},
     problem::{Code, Problem},
     session::{ChosenKey, Command, FoundKey},
@@ -55,6 +55,7 @@ impl Service {
         let (user, key) = (caller.user.clone(), Arc::new(key));
         let (put, of, named) = (Arc::clone(&key), user.clone(), name.clone());
         self.with_file(move |file| file.put(&of, &named, &put)).await?;
+        caller.trail().object(name.as_str());
         info!(user = %user, credential = %name, "a user's key is kept");
         self.tell_sessions(&(user, name), &FoundKey::Key(ModelKey(key))).await;
         Ok(())
@@ -66,6 +67,7 @@ impl Service {
     /// There is none of this name, keys aren't kept here, or it can't be written down.
     pub async fn remove_credential(&self, caller: &Actor, name: &str) -> Result<(), Problem> {
         let name = CredentialName::parse(name).map_err(|_| Problem::not_found())?;
+        caller.trail().object(name.as_str());
         let (user, named) = (caller.user.clone(), name.clone());
         let of = user.clone();
         if !self.with_file(move |file| file.remove(&of, &named)).await? {
@@ -79,18 +81,19 @@ impl Service {
     /// The key that a user chose for a session; none: they chose none.
     pub(super) async fn chosen_key(
         &self,
-        user: &UserId,
+        whose: &Whose,
         credential: Option<Credential>,
     ) -> Result<Option<ChosenKey>, Problem> {
         let (key, name) = match credential {
             None => return Ok(None),
             Some(Credential::ApiKey(key)) => (key, None),
-            Some(Credential::Named(name)) => (self.named_key(user, &name).await?, Some(name)),
+            Some(Credential::Named(name)) => (self.named_key(whose, &name).await?, Some(name)),
         };
         Ok(Some(ChosenKey { key: ModelKey(Arc::new(key)), name }))
     }
 
-    async fn named_key(&self, user: &UserId, name: &CredentialName) -> Result<SecretString, Problem> {
+    async fn named_key(&self, whose: &Whose, name: &CredentialName) -> Result<SecretString, Problem> {
+        let user = whose.user();
         let invalid = |detail: String| Problem::new(Code::InvalidRequest, format!("credential.name: {detail}"));
         let Some(source) = self.credentials.source() else {
             return Err(invalid("this server keeps no keys; send credential.api_key instead".to_owned()));

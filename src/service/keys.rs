@@ -74,7 +74,7 @@ impl From<KeyStoreError> for Problem {
     fn from(error: KeyStoreError) -> Self {
         match error {
             KeyStoreError::Name => Self::new(Code::InvalidRequest, format!("name: {error}")),
-            KeyStoreError::Io { .. } | KeyStoreError::Format { .. } | KeyStoreError::TooLarge { .. } => {
+            KeyStoreError::File(_) | KeyStoreError::Format { .. } | KeyStoreError::TooLarge { .. } => {
                 Self::internal(error)
             }
         }

@@ -106,7 +106,7 @@ impl Service {
     ) -> Result<Arc<SessionHandle>, Problem> {
         let permit = self.allowance(caller).hold_session(&caller.user)?;
         // Before anything is held that others may wait for.
-        let chosen = self.chosen_key(&caller.user, request.credential.clone()).await?;
+        let chosen = self.chosen_key(&caller.whose(), request.credential.clone()).await?;
         let (name, hold) = self.hold_workspace(caller, request.workspace.clone(), request.queue_timeout).await?;
         // A session that is being left to the next server lets go of its workspace here, and keeps it all the same.
         self.check_serving()?;

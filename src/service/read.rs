@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Protocol,
-    identity::{Caller, Standing},
+    identity::{Caller, Scope, Standing},
     ids::{SessionId, TurnId},
     limits::{Permit, RateState},
     log::{CursorExpired, LogReader},
@@ -145,6 +145,7 @@ impl Service {
         let left = |state: RateState| (state.remaining, state.quota);
         Ok(MeView {
             user: user.to_string(),
+            scopes: Scope::ALL.into_iter().filter(|scope| caller.scopes().allow(*scope)).collect(),
             tier: caller.tier.clone(),
             sessions: allowance.sessions(user),
             streams: allowance.streams(user),

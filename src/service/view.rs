@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     agent::PermissionOption,
     config::{HostPattern, PermissionPolicy},
+    identity::Scope,
     ids::{CredentialName, PermissionId, SessionId, SlotId, TemplateName, TierName, TurnId, UserId, WorkspaceName},
     pool::pools::SandboxFigures,
 };
@@ -257,6 +258,8 @@ impl From<SandboxFigures> for SandboxView {
 pub struct MeView {
     /// Who the caller is.
     pub user: String,
+    /// What their token allows, also what its scopes include.
+    pub scopes: Vec<Scope>,
     /// The tier their limits are of; none: the usual ones.
     pub tier: Option<TierName>,
     /// Open sessions, and how many may be open.

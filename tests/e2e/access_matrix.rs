@@ -79,6 +79,15 @@ async fn names_of_others_lead_nowhere(things: &Things) {
     let strip = |text: &str| matrix::without_ids(text);
     assert_eq!(strip(&hers), strip(&open("never-was").await.1), "her credential's name is known to others");
 
+    // Bob keeps one under the same name: it is his, and hers is still hers.
+    let kept = format!("/v1/credentials/{}", things::CREDENTIAL);
+    let hers = alice.get("/v1/credentials").await.text();
+    let headers = [("content-type", "application/json")];
+    let put = bob.call(Method::PUT, &kept, &headers, json!({"api_key": "key-of-bob"}).to_string().into()).await;
+    assert_eq!(put.status, StatusCode::NO_CONTENT, "{}", put.text());
+    assert_eq!(bob.delete(&kept).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(alice.get("/v1/credentials").await.text(), hers);
+
     for path in ["/v1/sessions", "/v1/workspaces"] {
         let mut told = Vec::new();
         for user in ["alice", "*", "nobody-of-that-name"] {

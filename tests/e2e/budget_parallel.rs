@@ -15,6 +15,7 @@ use crate::{
     gateway::PORT,
     house::{House, model},
     settings::Settings,
+    stream::Event,
     wait::until,
 };
 
@@ -32,6 +33,8 @@ struct Outcome {
     refused: usize,
     others: Vec<String>,
     refusal: Value,
+    /// How the turn ended in which they were made.
+    end: Option<Event>,
 }
 
 async fn open(client: &Client) -> Value {
@@ -45,12 +48,12 @@ async fn open(client: &Client) -> Value {
 /// Calls the model from inside, all at once.
 async fn call(client: &Client, session: &Value, count: usize) -> Outcome {
     let command = format!("{PORT}; perl /sandbox/workspace/calls.pl $port {count} {TOKENS}");
-    let said = client.ask(session, &command).await;
-    let mut outcome = Outcome::default();
-    for line in said.lines() {
+    let events = client.prompt(session, &command).await.rest().await;
+    let mut outcome = Outcome { end: events.last().cloned(), ..Outcome::default() };
+    for line in crate::stream::text(&events).lines() {
         match line.split_once(' ') {
             Some(("200", _)) => outcome.good += 1,
-            Some(("429", body)) => {
+            Some(("403", body)) => {
                 outcome.refused += 1;
                 outcome.refusal = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
             }
@@ -65,12 +68,18 @@ async fn call(client: &Client, session: &Value, count: usize) -> Outcome {
 async fn call_from_two(client: &Client) -> Outcome {
     let (first, second) = tokio::join!(open(client), open(client));
     let (one, other) = tokio::join!(call(client, &first, CALLS), call(client, &second, CALLS));
-    assert!(one.others.is_empty() && other.others.is_empty(), "{one:?} {other:?}");
+    for half in [&one, &other] {
+        assert!(half.others.is_empty(), "{half:?}");
+        // A turn with a call that was refused says why, whatever its agent made of it.
+        let end = half.end.as_ref().expect("a turn has an end");
+        let expected =
+            if half.refused > 0 { ("turn.failed", json!("BUDGET_EXHAUSTED")) } else { ("turn.ended", json!(null)) };
+        assert_eq!((end.kind.as_str(), end.content.get("code").cloned().unwrap_or_default()), expected, "{end:?}");
+    }
     let refusal = if one.refusal.is_null() { other.refusal } else { one.refusal };
-    let outcome =
-        Outcome { good: one.good + other.good, refused: one.refused + other.refused, others: Vec::new(), refusal };
-    assert_eq!(outcome.good + outcome.refused, 2 * CALLS, "{outcome:?}");
-    outcome
+    let (good, refused) = (one.good + other.good, one.refused + other.refused);
+    assert_eq!(good + refused, 2 * CALLS);
+    Outcome { good, refused, refusal, ..Outcome::default() }
 }
 
 fn settings(teller: &Teller, budget: &str, tokens: u64) -> Settings {
@@ -95,9 +104,9 @@ async fn sixty_four_calls_at_once_spend_a_budget_for_ten_to_the_token() {
     assert_eq!(outcome.good as u64, PAID, "{outcome:?}");
     assert_eq!((teller.calls() as u64, teller.written()), (PAID, PAID * TOKENS), "refused calls never left the house");
     assert!(teller.at_once() > 1, "calls that are paid for don't wait for one another");
-    // In the words of the model's own API.
-    assert_eq!(outcome.refusal["error"]["code"], 429, "{outcome:?}");
-    assert_eq!(outcome.refusal["error"]["status"], "RESOURCE_EXHAUSTED", "{outcome:?}");
+    // In the words of the model's own API; not with its 429, after which its clients come again and again.
+    assert_eq!(outcome.refusal["error"]["status"], "PERMISSION_DENIED", "{outcome:?}");
+    assert_eq!(outcome.refusal["error"]["details"][0]["reason"], "BUDGET_EXHAUSTED", "{outcome:?}");
 
     let counted = async || (written_today(&alice).await == PAID * TOKENS).then_some(());
     until("the server counts what the model counted", Duration::from_secs(5), counted).await;
@@ -125,18 +134,17 @@ async fn what_calls_cost_less_than_they_might_is_there_for_others_and_never_twic
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_without_a_budget_ends_and_says_so() {
+async fn who_has_nothing_left_is_told_before_a_turn_begins() {
     let settings = Settings::new().gemini(model(None).await).set("budget", "output_tokens_per_day", "1");
     let house = House::start(settings).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "gemini"})).await;
-    // Whatever is left of it is spent.
-    alice.prompt(&session, "[words:one two three]").await.rest().await;
-    let events = alice.prompt(&session, "[words:never said]").await.rest().await;
+    // The last token is spent, and the turn ends one way or the other.
+    let events = alice.prompt(&session, "[words:one two three]").await.rest().await;
     let last = events.last().expect("a turn has an end");
-    assert_eq!(last.kind, "turn.failed", "{events:#?}");
-    assert_eq!((&last.content["code"], &last.content["status"]), (&json!("BUDGET_EXHAUSTED"), &json!(429)), "{last:?}");
-    assert!(!crate::stream::text(&events).contains("never said"), "{events:#?}");
-    assert_eq!(alice.get_json(&format!("/v1/sessions/{}", id(&session))).await["state"], "ready");
+    assert!(["turn.ended", "turn.failed"].contains(&last.kind.as_str()), "{events:#?}");
+    let path = format!("/v1/sessions/{}", id(&session));
+    alice.post(&format!("{path}/turns"), &json!({"prompt": "more"})).await.problem(429, "BUDGET_EXHAUSTED");
+    assert_eq!(alice.get_json(&path).await["state"], "ready");
     house.stop().await;
 }

@@ -70,9 +70,9 @@ async fn a_model_that_repeats_the_key_in_its_refusal_does_not_give_it_away() {
         let mut events = alice.events(&session, 0).await;
         alice.prompt(&session, "[words:never]").await.rest().await;
         let seen = events.up_to("turn.failed").await;
-        // The agent was told why, but for the key.
+        // Its user is told in our own words, the agent in the model's, but for the key.
         let told = format!("{seen:?}");
-        assert!(told.contains("api_key:(hidden)") && told.contains("suspended"), "{seen:#?}");
+        assert!(told.contains("API_KEY_INVALID"), "{seen:#?}");
         canary.assert_not_in("the events", told.as_bytes());
         for container in &house.engine().running(&house.instance).await {
             search_container(&house, container, canary).await;

@@ -2,7 +2,7 @@
 
 use poem_openapi::Object;
 
-use super::{Usage, budget::Budget};
+use super::{Usage, budget::Budget, key::Scope};
 use crate::service::view::{FileLimits, MeView, Readiness, TemplateView};
 
 /// A recipe of sandboxes.
@@ -75,6 +75,8 @@ pub struct Sizes {
 pub struct Me {
     /// Who the token names.
     pub user: String,
+    /// What the token allows, also what its scopes include.
+    pub scopes: Vec<Scope>,
     /// The tier the limits are of; null: the usual ones.
     pub tier: Option<String>,
     /// Sessions.
@@ -100,6 +102,7 @@ impl From<MeView> for Me {
         let FileLimits { file_bytes, archive_bytes, workspace_bytes, .. } = me.files;
         Self {
             user: me.user,
+            scopes: me.scopes.into_iter().map(Into::into).collect(),
             tier: me.tier.map(String::from),
             sessions: me.sessions.into(),
             streams: me.streams.into(),

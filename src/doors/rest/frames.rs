@@ -118,6 +118,8 @@ impl FrameWriter {
             let outcome = taken.map(|places| places.map(drop));
             self.check(outcome)?;
         }
+        // All of it is the client's now, also what its connection holds in its hand at this moment.
+        self.queued.clear();
         Ok(())
     }
 

@@ -7,7 +7,8 @@ const FORMS: [ApiForm; 3] = [ApiForm::Gemini, ApiForm::Anthropic, ApiForm::Opena
 fn told(form: ApiForm, code: u16, hopeless: bool) -> (Value, http::HeaderMap) {
     let code = StatusCode::from_u16(code).expect("a status");
     let answer = refusal(form, Words { code, status: "SOME_STATUS", message: "why not", hopeless });
-    assert_eq!(answer.status(), code);
+    let forbidden = hopeless && form == ApiForm::Gemini;
+    assert_eq!(answer.status(), if forbidden { StatusCode::FORBIDDEN } else { code });
     let (parts, body) = answer.into_parts();
     (serde_json::from_slice(&body).expect("JSON"), parts.headers)
 }
@@ -26,7 +27,8 @@ fn a_refusal_has_the_form_of_the_api_it_stands_for() {
 #[test]
 fn what_has_no_hope_tells_each_client_not_to_come_again() {
     let (gemini, _) = told(ApiForm::Gemini, 429, true);
-    assert_eq!(gemini["error"]["details"][0]["violations"][0]["quotaId"], "GreenroomBudgetPerDay");
+    assert_eq!((&gemini["error"]["code"], &gemini["error"]["status"]), (&json!(403), &json!("PERMISSION_DENIED")));
+    assert_eq!(gemini["error"]["details"][0]["reason"], "BUDGET_EXHAUSTED");
     for form in [ApiForm::Anthropic, ApiForm::Openai] {
         assert_eq!(told(form, 429, true).1["x-should-retry"], "false");
         assert!(!told(form, 504, false).1.contains_key("x-should-retry"));

@@ -1,6 +1,10 @@
 //! The key file: what it holds, who may write it, and what becomes of it when several do.
 
-use std::{os::unix::fs::PermissionsExt as _, thread};
+use std::{
+    fs,
+    os::unix::fs::{self as unix_fs, MetadataExt as _, PermissionsExt as _},
+    thread,
+};
 
 use super::*;
 
@@ -75,7 +79,7 @@ fn a_lock_that_leads_elsewhere_is_not_followed() {
     let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(store.path().parent().unwrap()).unwrap();
     unix_fs::symlink(&elsewhere, store.path().with_extension("lock")).unwrap();
-    assert!(matches!(store.create(alice()), Err(KeyStoreError::Io { action: "open", .. })));
+    assert!(matches!(store.create(alice()), Err(KeyStoreError::File(PrivateFileError::Io { action: "open", .. }))));
     assert!(!elsewhere.exists());
 }
 

@@ -39,16 +39,24 @@ impl Driver {
     pub(super) fn take_report(&mut self, report: &Report) {
         match report {
             Report::Usage(usage) => self.add_usage(usage),
-            Report::Refused(why) => {
-                if let Some(turn) = self.turn.as_mut() {
-                    turn.refused = Some((code_of(*why), why.to_string()));
-                }
-            }
+            Report::Refused(why) => self.take_refusal(*why),
             Report::Answered => {
                 if let Some(turn) = self.turn.as_mut() {
                     turn.refused = None;
                 }
             }
+        }
+    }
+
+    fn take_refusal(&mut self, why: CallRefused) {
+        let Some(turn) = self.turn.as_mut() else { return };
+        let refused = (code_of(why), why.to_string());
+        // An agent may try as often as it likes; once a turn is enough for the audit log.
+        let is_news = turn.refused.replace(refused).is_none();
+        match why {
+            CallRefused::Key if is_news => self.session.audit.key_refused(),
+            CallRefused::Budget(exhausted) if is_news => self.session.audit.budget_exhausted(exhausted.window.as_str()),
+            _ => {}
         }
     }
 

@@ -117,7 +117,8 @@ impl Matrix {
         let kind = operation.content_type.as_deref().map(|kind| ("content-type", kind));
         let headers = HEADERS.iter().copied().chain(kind).collect::<Vec<_>>();
         let body = if kind.is_some() { Bytes::copy_from_slice(body) } else { Bytes::new() };
-        let reply = client.call(operation.method.clone(), path, &headers, body).await;
+        let reply = client.try_call(operation.method.clone(), path, &headers, body).await;
+        let reply = reply.unwrap_or_else(|lost| panic!("{} {path}: {lost:?}", operation.id));
         *self.tried.entry(reply.status.as_u16()).or_default() += 1;
         reply
     }

@@ -64,6 +64,10 @@ pub const TABLE: &[Row] = &[
     without("list_templates", Other::NobodysThings),
     without("list_pools", Other::NobodysThings),
     without("get_me", Other::OwnOnly),
+    without("list_credentials", Other::OwnOnly),
+    // Whoever puts one has it among their own, whatever others call theirs.
+    with("put_credential", Other::NobodysThings, r#"{"api_key": "a-key-of-somebody-else"}"#),
+    own(without("delete_credential", Other::NotFound)),
     with("create_key", Other::ForAdministrators, r#"{"user": "alice", "scopes": ["admin"]}"#),
     without("list_keys", Other::ForAdministrators),
     without("revoke_key", Other::ForAdministrators),

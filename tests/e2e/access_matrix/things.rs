@@ -1,5 +1,6 @@
 //! A server with two users: Alice has one of each thing there is, Bob has a session and nothing else.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use crate::{
     client::{Client, Reply, id},
     house::House,
     provider::Provider,
-    settings::{ALICE, BOB, BUSYBOX, Settings},
+    settings::{ALICE, BOB, BUSYBOX, Settings, quoted},
 };
 
 /// An agent that speaks just enough ACP to be prompted, and answers each prompt once it was allowed something.
@@ -80,9 +81,17 @@ impl Things {
             .template("asking", BUSYBOX, &["sh", "-c", ASKING])
             .stock("asking", 2, 2)
             .unlimited()
-            .set("auth", "tokens", &format!("[{}]", tokens.join(",")));
+            .set("auth", "tokens", &format!("[{}]", tokens.join(",")))
+            .set("credentials", "store", "\"file\"")
+            .set("credentials", "key", &quoted(&STANDARD.encode([7; 32])));
         let house = House::start(settings.set("auth", "issuers", &format!("[{}]", provider.setting("tests")))).await;
         let (alice, bob, admin) = (house.alice(), house.bob(), Client::new(house.address, Some(ADMIN)));
+
+        let kept = format!("/v1/credentials/{CREDENTIAL}");
+        let headers = [("content-type", "application/json")];
+        let kept =
+            alice.call(Method::PUT, &kept, &headers, json!({"api_key": "key-of-alice"}).to_string().into()).await;
+        assert_eq!(kept.status, StatusCode::NO_CONTENT, "{}", kept.text());
 
         // A workspace of hers that is at home.
         let session = alice.open(json!({"template": "asking", "workspace": FREE_WORKSPACE})).await;
@@ -193,6 +202,7 @@ impl Things {
             format!("{session}/files/{FILE}"),
             "/v1/sessions".to_owned(),
             "/v1/workspaces".to_owned(),
+            "/v1/credentials".to_owned(),
         ];
         let mut seen = Vec::new();
         for path in paths {

@@ -39,8 +39,10 @@ async fn a_session_with_a_key_of_its_own_asks_for_it_after_a_restart_and_goes_on
     assert_eq!(now(&alice, &with_key).await["needs_credential"], true);
     assert_eq!(now(&alice, &without).await["needs_credential"], false);
     let calls = model.received().len();
-    let refused = alice.ask(&with_key, &call).await;
-    assert_eq!(model.received().len(), calls, "a call went out with {:?}: {refused}", key_of_last());
+    let refused = alice.prompt(&with_key, &call).await.rest().await;
+    assert_eq!(model.received().len(), calls, "a call went out with {:?}: {refused:?}", key_of_last());
+    let end = refused.last().expect("a turn has an end");
+    assert_eq!((end.kind.as_str(), &end.content["code"]), ("turn.failed", &json!("API_KEY_INVALID")), "{end:?}");
     alice.ask(&without, &call).await;
     assert_eq!(key_of_last().as_deref(), Some(servers), "the other goes on with the server's");
 

@@ -79,7 +79,7 @@ async fn sixty_four_calls_at_once_spend_a_budget_for_ten_exactly() {
     assert_eq!(model.requests.load(Ordering::SeqCst), 10, "what was refused never left the house");
     for refusal in answers.into_iter().filter(|(status, _)| *status != StatusCode::OK) {
         assert!(refusal.1.contains("the token budget of this hour is used up"), "{}", refusal.1);
-        assert_refused(refusal, 429, "RESOURCE_EXHAUSTED");
+        assert_refused(refusal, 403, "PERMISSION_DENIED");
     }
     let (spent, reserved) = houses[0].standing(&budgets).await;
     assert_eq!((spent.output, reserved), (50, Cost::default()));
@@ -96,13 +96,16 @@ async fn the_last_call_is_told_to_write_what_is_left() {
         let Ok(Report::Usage(usage)) = house.reports.try_recv() else { panic!("not reported") };
         assert_eq!((usage.output_tokens, usage.estimated), (written, false));
     }
-    assert_refused(house.ask(asking(10)).await, 429, "RESOURCE_EXHAUSTED");
+    assert_refused(house.ask(asking(10)).await, 403, "PERMISSION_DENIED");
     let Ok(Report::Refused(CallRefused::Budget(why))) = house.reports.try_recv() else { panic!("not told") };
     assert_eq!(why.window, Window::Hour);
     assert!(house.counted("over_budget"));
     // Counting tokens costs none.
     let count = PATH.replace("streamGenerateContent", "countTokens");
-    assert_ne!(house.ask(json_request(&count, "{\"generationConfig\":{\"maxOutputTokens\":1}}")).await.0.as_u16(), 429);
+    assert_ne!(
+        house.ask(json_request(&count, "{\"generationConfig\":{\"maxOutputTokens\":1}}")).await.0,
+        StatusCode::FORBIDDEN
+    );
 }
 
 #[tokio::test]
@@ -111,7 +114,7 @@ async fn a_request_that_may_be_too_large_to_read_is_refused_before_it_goes_out()
     let budgets = hourly(Some(100), None);
     let house = House::of_budget(&model.url(), &budgets).await;
     let long = json!({"text": "x".repeat(100), "generationConfig": {"maxOutputTokens": 1}}).to_string();
-    assert_refused(house.ask(json_request(PATH, &long)).await, 429, "RESOURCE_EXHAUSTED");
+    assert_refused(house.ask(json_request(PATH, &long)).await, 403, "PERMISSION_DENIED");
     assert_eq!(model.requests.load(Ordering::SeqCst), 0);
     assert_eq!(house.ask(asking(1)).await.0, StatusCode::OK);
     assert_eq!(house.standing(&budgets).await.0.input, 3, "what the model counted is less than the bytes");
