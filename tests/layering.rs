@@ -27,7 +27,8 @@ const ROOMS: &[(&str, &str)] = &[
     (
         "service",
         "session identity limits credentials pool workspace log store agent runtime::Runtime \
-         gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::Traffic gateway::REPORTS_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
+         gateway::Account gateway::Binding gateway::Budgets gateway::Cost gateway::Egress gateway::Exhausted gateway::HourSpent gateway::ModelKey \
+         gateway::REPORTS_CAPACITY gateway::Standing gateway::Traffic gateway::Window sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
     ("session", "pool log agent workspace gateway sandbox store identity::Reach identity::Whose"),
     ("pool", "sandbox runtime agent gateway"),

@@ -111,7 +111,11 @@ fn every_call_under_v1_needs_a_token_of_one_scope_and_no_other_does() {
             continue;
         };
         assert!(place.contains(" /v1/"), "{place}");
-        let names: Vec<_> = needed.iter().flat_map(|one| one.as_object().expect("names").keys()).collect();
+        let mut names: Vec<_> = needed.iter().flat_map(|one| one.as_object().expect("names").keys()).collect();
+        // A ticket stands in for a token where a browser can't send one, and nowhere else.
+        let by_ticket = names.last().is_some_and(|name| *name == "ticket");
+        assert_eq!(by_ticket, place == "get /v1/sessions/{id}/events", "{place}: {names:?}");
+        names.truncate(names.len() - usize::from(by_ticket));
         assert!(
             matches!(names.as_slice(), [name] if ["read", "sessions", "admin"].contains(&name.as_str())),
             "{place}: {names:?}"

@@ -135,7 +135,9 @@ async fn spans_reach_the_collector_and_only_ours() {
         span.in_scope(|| {
             info_span!(target: "hyper::client", "not_ours").in_scope(|| ());
             info!(secret_path = "/private", "a line inside the trace");
-            Span::current().context().span().span_context().trace_id().to_string()
+            let trace = Span::current().context().span().span_context().trace_id().to_string();
+            assert_eq!(traces::trace_id().as_ref(), Some(&trace), "the audit log is told so");
+            trace
         })
     });
     assert_eq!(trace, "0af7651916cd43dd8448eb211c80319c", "the caller's trace goes on");
