@@ -27,7 +27,7 @@ const ROOMS: &[(&str, &str)] = &[
     (
         "service",
         "session identity limits credentials pool workspace log store agent runtime::Runtime \
-         gateway::Account gateway::Binding gateway::Egress gateway::ModelKey gateway::Traffic gateway::REPORTS_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
+         gateway::Account gateway::Binding gateway::Budgets gateway::Cost gateway::Exhausted gateway::HourSpent gateway::Standing gateway::Window gateway::Egress gateway::ModelKey gateway::Traffic gateway::REPORTS_CAPACITY sandbox::census::SandboxState sandbox::census::Counts sandbox::slot::Slot",
     ),
     ("session", "pool log agent workspace gateway sandbox store identity::Reach identity::Whose"),
     ("pool", "sandbox runtime agent gateway"),
