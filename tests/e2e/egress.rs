@@ -4,7 +4,7 @@
 
 mod host;
 
-use std::{fs, time::Duration};
+use std::{fs, slice, time::Duration};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -176,7 +176,8 @@ async fn a_warm_sandbox_reaches_what_its_template_allows_over_http_and_https_and
 async fn a_session_asks_for_what_is_offered_and_changes_it_while_it_runs() {
     let host = Host::plain();
     let [registry, other, forbidden] = ["registry.test", "other.test", "forbidden.test"].map(|name| host.under(name));
-    let house = House::start(settings("shell", &[registry.clone()], &[other.clone()]).shell_with_node()).await;
+    let house =
+        House::start(settings("shell", slice::from_ref(&registry), slice::from_ref(&other)).shell_with_node()).await;
     let alice = house.alice();
 
     let wish = |egress: Value| json!({"template": "shell", "egress": egress});
@@ -245,7 +246,7 @@ async fn what_a_session_may_reach_outlives_a_restart_and_follows_the_settings() 
     let with = |allow: &[String], offer: &[String]| {
         settings("shell", allow, offer).shell_with_node().set("sandbox", "orphan_grace", "\"60s\"")
     };
-    let mut house = House::start(with(&[registry.clone()], &[other.clone()])).await;
+    let mut house = House::start(with(slice::from_ref(&registry), slice::from_ref(&other))).await;
     let alice = house.alice();
     let session = alice.open(json!({"template": "shell", "egress": [other]})).await;
     assert!(alice.ask(&session, &get(&other)).await.contains("hello"));
@@ -256,7 +257,7 @@ async fn what_a_session_may_reach_outlives_a_restart_and_follows_the_settings() 
     let after = now(&alice, &session).await["egress"].clone();
     assert_eq!((&after["hosts"], &after["bytes_received"]), (&before["hosts"], &before["bytes_received"]), "{after}");
     for address in [&registry, &other] {
-        assert!(alice.ask(&session, &get(&address)).await.contains("hello"), "{address}");
+        assert!(alice.ask(&session, &get(address)).await.contains("hello"), "{address}");
     }
     assert!(now(&alice, &session).await["egress"]["bytes_received"].as_u64() > before["bytes_received"].as_u64());
 
@@ -266,10 +267,10 @@ async fn what_a_session_may_reach_outlives_a_restart_and_follows_the_settings() 
     assert_eq!((&changes["egress"], &changes["changed"]), (&json!(["shell"]), &json!([])), "{changes}");
     assert_eq!(now(&alice, &session).await["egress"]["hosts"], json!([]));
     for address in [&registry, &other] {
-        assert!(alice.ask(&session, &get(&address)).await.starts_with("403"), "{address}");
+        assert!(alice.ask(&session, &get(address)).await.starts_with("403"), "{address}");
     }
     // And gives it back; what the session asked for is remembered.
-    house.rewrite(with(&[], &[other.clone()]));
+    house.rewrite(with(&[], slice::from_ref(&other)));
     house.operator().post("/reload", &json!({})).await.expect(StatusCode::OK);
     assert!(alice.ask(&session, &get(&other)).await.contains("hello"));
     house.stop().await;

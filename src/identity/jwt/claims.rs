@@ -41,6 +41,10 @@ impl Meaning {
         let ends_at = i64::try_from(expires.saturating_add(leeway)).ok();
         // Good for longer than there is time: for ever.
         let ends_at = ends_at.and_then(|at| Timestamp::from_second(at).ok()).unwrap_or(Timestamp::MAX);
+        // The library takes a token during the very second it expires in; what was begun with it is over by then (RFC 7519, 4.1.4: on or after).
+        if ends_at <= now {
+            return Err(Refused::Claim("exp".to_owned()));
+        }
         Ok(Self {
             user: user(claims, settings)?,
             tier: tier(claims, settings),

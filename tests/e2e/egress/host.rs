@@ -80,11 +80,10 @@ impl Host {
             )?;
         } else if path == "/endless" {
             write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
-            loop {
-                stream.write_all(b"on and on\n")?;
-                stream.flush()?;
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
+            stream.write_all(b"on and on\n")?;
+            stream.flush()?;
+            // Until somebody ends it.
+            stream.read_exact(&mut [0])?;
         } else {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")?;
         }

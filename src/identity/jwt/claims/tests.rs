@@ -89,7 +89,11 @@ fn a_tier_that_can_be_none_of_ours_is_none() {
 fn a_token_is_good_until_it_expires_and_the_leeway_is_over() {
     let ends =
         |exp, leeway| meaning(json!({ "exp": exp }), json!({ "leeway": leeway })).map(|it| it.ends_at.as_second());
-    assert_eq!(ends(json!(NOW), "0s").ok(), Some(NOW));
+    assert_eq!(ends(json!(NOW + 1), "0s").ok(), Some(NOW + 1));
+    assert!(
+        ends(json!(NOW), "0s").is_err() && ends(json!(NOW - 60), "60s").is_err(),
+        "not in the second it expires in either"
+    );
     assert_eq!(ends(json!(NOW), "60s").ok(), Some(NOW + 60));
     assert_eq!(ends(json!(NOW as f64 + 0.6), "0s").ok(), Some(NOW + 1));
     assert_eq!(ends(json!(u64::MAX), "60s").ok(), Some(Timestamp::MAX.as_second()));
