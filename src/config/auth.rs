@@ -82,7 +82,7 @@ pub struct Issuer {
     /// The claim that says what the token allows: a text with spaces, or a list. Default `scope`.
     #[serde(default = "scope_claim")]
     pub scope_claim: String,
-    /// What the provider's scopes mean here. Default: those that are called as ours are.
+    /// What the provider's scopes mean here. Default: those that are called as ours are, but `admin`.
     #[serde(default)]
     pub scopes: BTreeMap<String, Scope>,
     /// The claim that names the user's tier. Default: nobody has one.
@@ -119,7 +119,6 @@ pub enum SigningAlgorithm {
     /// ECDSA with P-384 and SHA-384.
     ES384,
     /// Ed25519.
-    #[expect(clippy::upper_case_acronyms, reason = "as RFC 8037 writes it")]
     EdDSA,
 }
 

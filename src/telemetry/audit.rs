@@ -273,7 +273,7 @@ impl SessionAudit {
     /// What an agent can set off as often as it likes.
     fn noted(&self, action: &'static str, outcome: &'static str, more: impl FnOnce(Facts) -> Facts) {
         if let Some(of) = &self.0 {
-            let cause = Cause::Session(of.session.clone());
+            let cause = Cause::Session(of.session.clone(), action);
             of.audit.happened_to(cause, || Line::new(action, outcome, more(of.facts())));
         }
     }

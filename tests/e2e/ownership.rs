@@ -35,8 +35,11 @@ fn seen(reply: &Reply, session: &str) -> (StatusCode, Vec<(String, String)>, Str
     (reply.status, told(&reply.headers), blank(&reply.text()))
 }
 
+/// A request: method, what follows the session's id, headers, body.
+type Asked = (Method, &'static str, Vec<(&'static str, &'static str)>, &'static str);
+
 /// Requests about a session, good and bad in every way that is looked at before the session is.
-fn requests() -> Vec<(Method, &'static str, Vec<(&'static str, &'static str)>, &'static str)> {
+fn requests() -> Vec<Asked> {
     let json = ("content-type", "application/json");
     let once = ("idempotency-key", "the-same-key");
     let mut all = vec![
@@ -136,7 +139,7 @@ async fn an_administrator_sees_and_does_all_of_it_and_the_owner_pays() {
     };
     let (of_alice, of_bob) = ((json!("alice"), id(&session).to_owned()), (json!("bob"), id(&others).to_owned()));
     assert_eq!(listed("").await, []);
-    assert_eq!(listed("?user=alice").await, [of_alice.clone()]);
+    assert_eq!(listed("?user=alice").await, std::slice::from_ref(&of_alice));
     assert_eq!(listed("?user=*").await, [of_alice, of_bob]);
 
     // Turn, events, files, change: as if it were theirs.

@@ -70,7 +70,12 @@ fn tier(claims: &Claims, settings: &config::Issuer) -> Option<TierName> {
 /// What the provider's words mean. Words that nobody gave a meaning to allow nothing.
 fn scopes(claims: &Claims, settings: &config::Issuer) -> Scopes {
     let meaning = |word: &str| {
-        if settings.scopes.is_empty() { Scope::parse(word) } else { settings.scopes.get(word).copied() }
+        if settings.scopes.is_empty() {
+            // Many providers give a role of that very name for something else: who may reach everybody's things is for the settings to say.
+            Scope::parse(word).filter(|scope| *scope != Scope::Admin)
+        } else {
+            settings.scopes.get(word).copied()
+        }
     };
     match find(claims, &settings.scope_claim) {
         Some(Value::String(words)) => words.split_ascii_whitespace().filter_map(meaning).collect(),

@@ -23,8 +23,8 @@ pub(super) enum Cause {
     Nobody,
     /// A user.
     User(UserId),
-    /// A session's agent.
-    Session(SessionId),
+    /// A session's agent, and what it does: refusals must not hide what was let through.
+    Session(SessionId, &'static str),
     /// Operators.
     Operators,
     /// One of too many.

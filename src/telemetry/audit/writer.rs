@@ -157,7 +157,7 @@ impl Writer {
 fn cause_into(cause: Cause, facts: Facts) -> Facts {
     match cause {
         Cause::User(user) => Facts { user: Some(user), ..facts },
-        Cause::Session(session) => Facts { session: Some(session), ..facts },
+        Cause::Session(session, action) => Facts { session: Some(session), reason: Some(action), ..facts },
         Cause::Operators => Facts { door: Some("operators"), ..facts },
         Cause::Nobody | Cause::Other => facts,
     }

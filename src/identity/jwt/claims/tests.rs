@@ -30,7 +30,8 @@ fn scopes_are_a_text_or_a_list_and_words_without_a_meaning_allow_nothing() {
     for (claim, expected) in [
         (json!("openid read"), Some(Scope::Read)),
         (json!(" sessions  offline_access "), Some(Scope::Sessions)),
-        (json!(["admin", "x"]), Some(Scope::Admin)),
+        (json!(["admin", "x"]), None),
+        (json!(["admin", "sessions"]), Some(Scope::Sessions)),
         (json!(["read sessions"]), None),
         (json!([1, null, ["admin"], {"admin": true}]), None),
         (json!("Admin ADMIN administrator"), None),
@@ -46,19 +47,20 @@ fn scopes_are_a_text_or_a_list_and_words_without_a_meaning_allow_nothing() {
 
 #[test]
 fn a_map_gives_the_providers_words_a_meaning_and_ours_lose_theirs() {
-    let more = json!({"scope_claim": "permissions", "scopes": {"rooms:use": "sessions", "rooms:look": "read"}});
+    let more = json!({"scope_claim": "permissions", "scopes": {"rooms:use": "sessions", "rooms:look": "read", "boss": "admin"}});
     assert_eq!(strongest(json!({"permissions": ["rooms:look", "rooms:use"]}), more.clone()), Some(Scope::Sessions));
+    assert_eq!(strongest(json!({"permissions": ["boss"]}), more.clone()), Some(Scope::Admin));
     assert_eq!(strongest(json!({"permissions": ["admin", "sessions"]}), more.clone()), None);
     assert_eq!(strongest(json!({"scope": "rooms:use"}), more), None, "another claim");
 }
 
 #[test]
 fn claims_are_found_by_their_whole_name_or_along_its_dots() {
-    let keycloak = json!({"realm_access": {"roles": ["admin"]}});
+    let keycloak = json!({"realm_access": {"roles": ["sessions"]}});
     let nested = json!({"scope_claim": "realm_access.roles"});
-    assert_eq!(strongest(keycloak.clone(), nested.clone()), Some(Scope::Admin));
+    assert_eq!(strongest(keycloak.clone(), nested.clone()), Some(Scope::Sessions));
     assert_eq!(strongest(json!({"realm_access": ["roles"]}), nested.clone()), None);
-    let both = json!({"realm_access": {"roles": ["admin"]}, "realm_access.roles": ["read"]});
+    let both = json!({"realm_access": {"roles": ["sessions"]}, "realm_access.roles": ["read"]});
     assert_eq!(strongest(both, nested), Some(Scope::Read), "the whole name first");
     let named = json!({"scope_claim": "https://greenroom.example/roles"});
     assert_eq!(strongest(json!({"https://greenroom.example/roles": "sessions"}), named), Some(Scope::Sessions));
