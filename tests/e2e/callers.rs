@@ -37,7 +37,7 @@ async fn callers_who_dawdle_are_let_go() {
     hung_up(&house, "PRI * HTTP/2.0\r\n").await;
     let token = crate::settings::ALICE;
     let head = format!(
-        "POST /v1/sessions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n"
+        "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n"
     );
     let said = hung_up(&house, &format!("{head}content-length: 100\r\n\r\n{{")).await;
     assert!(!said.starts_with("HTTP/1.1 2"), "{said}");

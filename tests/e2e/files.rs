@@ -69,8 +69,9 @@ fn workspace(house: &House) -> PathBuf {
 /// Sends the first half of a file.
 async fn begin_put(house: &House, path: &str) -> TcpStream {
     let mut socket = TcpStream::connect(house.address).await.expect("the server listens");
-    let head =
-        format!("PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALICE}\r\ncontent-length: 1000000\r\n\r\n");
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ALICE}\r\ncontent-length: 1000000\r\n\r\n"
+    );
     socket.write_all(head.as_bytes()).await.expect("sent");
     socket.write_all(&[b'x'; 500_000]).await.expect("sent");
     socket

@@ -151,9 +151,12 @@ proptest! {
         pools in prop::collection::vec(some_pool(), 0..4), free in 0_usize..6, memory in 0_u64..12, turns in 0_usize..4,
         coming in 0_usize..4, excess in 0_usize..4
     ) {
+        // Of what there is too much taken, nothing is free.
+        let excess = Room {
+            sandboxes: if free == 0 { excess } else { 0 }, memory_mib: if memory == 0 { excess as u64 * 100 } else { 0 },
+        };
         let now = Situation {
-            pools: pools.clone(), free: Room { sandboxes: free, memory_mib: memory * 100 }, coming: room(coming),
-            excess: room(excess), turns,
+            pools: pools.clone(), free: Room { sandboxes: free, memory_mib: memory * 100 }, coming: room(coming), excess, turns,
         };
         let steps = plan(now);
         let started: Vec<_> = steps.iter().filter_map(|step| if let Step::Start(index) = step { Some(*index) } else { None }).collect();

@@ -47,6 +47,8 @@ fn every_instrument_used() -> Metrics {
     metrics.agent_skipped_lines(&template).count();
     metrics.gateway_request(GatewayOutcome::Forwarded);
     metrics.audit_lines(AuditOutcome::Written, 1);
+    metrics.egress(EgressOutcome::Allowed);
+    metrics.egress_bytes(1, 1);
     metrics.tokens(10, 20);
     metrics.set_tasks(3);
     metrics.http_request("/v1/sessions/{id}", "GET", 200, second);
@@ -64,7 +66,7 @@ fn documented() -> Vec<&'static str> {
 fn names_come_out_as_they_are_documented() {
     let text = every_instrument_used().render_with(vec![sample("gemini")]);
     let documented = documented();
-    assert_eq!(documented.len(), 29);
+    assert_eq!(documented.len(), 31);
     for name in &documented {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing in:\n{text}");
     }
