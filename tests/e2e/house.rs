@@ -74,7 +74,7 @@ impl House {
         let name = folder.path().file_name().expect("a temporary folder has a name").to_string_lossy();
         let instance =
             format!("e2e-{}", name.to_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), ""));
-        let (address, admin) = (free_address(), free_address());
+        let [address, admin] = free_addresses();
         Self { settings, instance, address, admin, engine, folder, server: None, _permit: permit }
     }
 
@@ -309,10 +309,10 @@ async fn model_with(options: model_stub::Options) -> SocketAddr {
     address
 }
 
-/// An address nobody listens on, for a program that is told where to listen.
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a listener has an address")
+/// Addresses nobody listens on, for a program that is told where to listen. Never the same one twice: each is held until all are found.
+fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    let held = [(); COUNT].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port"));
+    held.map(|listener| listener.local_addr().expect("a listener has an address"))
 }
 
 /// The program, in an environment that says nothing about it.
