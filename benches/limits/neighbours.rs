@@ -64,7 +64,11 @@ pub async fn measure(address: SocketAddr, arguments: &Arguments) -> anyhow::Resu
             let count = rate * u64::try_from(half.as_millis()).unwrap_or(u64::MAX) / 1_000 / CONNECTIONS;
             let pause = Duration::from_nanos(1_000_000_000 * CONNECTIONS / rate);
             runtime.block_on(async move {
-                let streams = (0..CONNECTIONS).map(|_| pour(address, count, pause));
+                let streams = (0..CONNECTIONS).map(|number| async move {
+                    // Not all at the same moment.
+                    tokio::time::sleep(pause * u32::try_from(number)? / u32::try_from(CONNECTIONS)?).await;
+                    pour(address, count, pause).await
+                });
                 let mut flood = Flood::default();
                 for poured in futures_util::future::join_all(streams).await {
                     let Flood { sent, refused } = poured?;

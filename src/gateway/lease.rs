@@ -71,13 +71,8 @@ impl Lease {
         self.send(&mut waiting);
     }
 
-    /// A call was refused for a reason that stays.
+    /// A call was refused for a reason that stays. The session's driver writes it down, once a turn.
     pub fn refused(&self, why: CallRefused) {
-        match why {
-            CallRefused::Key => self.binding.audit.key_refused(),
-            CallRefused::Budget(exhausted) => self.binding.audit.budget_exhausted(exhausted.window.as_str()),
-            CallRefused::KeyMissing => {}
-        }
         self.report(Report::Refused(why));
     }
 

@@ -48,7 +48,7 @@ fn lines(house: &House) -> Vec<Value> {
 }
 
 /// Waits for a line with this action.
-async fn written(house: &House, action: &str) -> Vec<Value> {
+pub async fn written(house: &House, action: &str) -> Vec<Value> {
     until(&format!("{action} is written"), WRITTEN, async || {
         let lines = lines(house);
         lines.iter().any(|line| line["action"] == action).then_some(lines)

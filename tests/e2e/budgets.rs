@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
+    audit::written,
     client::{Client, id},
     gateway::{CALL, PORT},
     house::{House, model},
@@ -132,5 +133,9 @@ async fn a_key_that_the_model_refuses_fails_the_turn_as_that_and_another_one_hea
     let path = format!("/v1/sessions/{}", id(&session));
     alice.patch(&path, &json!({"credential": {"api_key": "the-right-key"}})).await.expect(StatusCode::OK);
     assert_eq!(alice.ask(&session, "[words:healed]").await, "healed");
+    alice.close(&session).await;
+    // However often the agent tried.
+    let lines = written(&house, "session.ended").await;
+    assert_eq!(lines.iter().filter(|line| line["action"] == "key.refused").count(), 1, "{lines:#?}");
     house.stop().await;
 }
