@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -13,7 +14,11 @@ use crate::{
     processes,
     secret::Canary,
     settings::Settings,
+    wait::until,
 };
+
+/// How long a sandbox that was just made may take until its agent runs.
+const STARTED: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_users_key_reaches_the_model_and_is_found_nowhere_else() {
@@ -95,8 +100,12 @@ pub async fn search_container(house: &House, container: &str, canary: &Canary) {
     canary.assert_not_in("docker inspect", format!("{inspected:?}").as_bytes());
 
     let init = engine.init(container).await.expect("the container runs");
-    let all = processes::beside(init);
-    assert!(all.len() >= 2, "a supervisor and an agent: {all:?}");
+    // One of the stock may be on its way.
+    let all = until("there are a supervisor and an agent", STARTED, async || {
+        let all = processes::beside(init);
+        (all.len() >= 2).then_some(all)
+    })
+    .await;
     for pid in all {
         canary.assert_not_in("the environment or command line of a process", &processes::told(pid));
         let read = processes::memory(pid).map(|content| {
