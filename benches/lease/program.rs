@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, Command},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 /// What a child gets of our environment: nothing else may change what is measured.
@@ -25,6 +25,10 @@ const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "TMPDIR", "DOCKER_HOST", "GEMINI
 /// Lines of its log that are told when it fails.
 const TAIL: usize = 20;
 const FIRST_LINE: Duration = Duration::from_secs(10);
+/// For a server to listen: the proof at its start comes first.
+const UP: Duration = Duration::from_secs(60);
+/// How often it is looked whether it does.
+const POLL: Duration = Duration::from_millis(50);
 /// Longer than any of the server's own deadlines for stopping.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -84,6 +88,25 @@ impl Program {
     /// Where it listens, once it does: for users, and for operators.
     pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.log().addresses
+    }
+
+    /// Waits until it listens; says where: for users, and for operators.
+    pub async fn wait_up(&mut self) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+        let begun = Instant::now();
+        loop {
+            if let Some(addresses) = self.addresses() {
+                return Ok(addresses);
+            }
+            if let Some(status) = self.ended() {
+                // Its last lines are still on their way.
+                sleep(POLL).await;
+                bail!(self.failure(&format!("ended with {status}")));
+            }
+            if begun.elapsed() > UP {
+                bail!(self.failure("does not serve"));
+            }
+            sleep(POLL).await;
+        }
     }
 
     /// Start to ready of every sandbox so far, in milliseconds.

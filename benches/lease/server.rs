@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -22,7 +21,7 @@ use super::{
     program::Program,
 };
 
-/// The proof at start and, for a warm server, the stock.
+/// For a warm server's stock.
 const UP: Duration = Duration::from_secs(60);
 /// Where state folders are made.
 const STATES: &str = "/var/tmp";
@@ -81,7 +80,7 @@ impl Server {
         let begun = Instant::now();
         let path = file.to_str().context("the state folder's path isn't UTF-8")?;
         let mut program = Program::start(plan.name, program, &["serve", "--drain", "--config", path], folder)?;
-        let (users, operators) = match wait_up(&mut program).await {
+        let (users, operators) = match program.wait_up().await {
             Ok(addresses) => addresses,
             Err(error) => {
                 // What it died of says more than what follows from that.
@@ -192,25 +191,6 @@ fn supervisor(target: &Path) -> anyhow::Result<PathBuf> {
 
 fn address_of(stub: &Program) -> anyhow::Result<&str> {
     stub.greeting.split_whitespace().last().context("the stub doesn't say where it listens")
-}
-
-/// Waits until it listens; says where.
-async fn wait_up(program: &mut Program) -> anyhow::Result<(SocketAddr, SocketAddr)> {
-    let begun = Instant::now();
-    loop {
-        if let Some(addresses) = program.addresses() {
-            return Ok(addresses);
-        }
-        if let Some(status) = program.ended() {
-            // Its last lines are still on their way.
-            tokio::time::sleep(POLL).await;
-            bail!(program.failure(&format!("ended with {status}")));
-        }
-        if begun.elapsed() > UP {
-            bail!(program.failure("does not serve"));
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 /// Mean milliseconds per phase: the histogram's sum over its count, exact for a mean.

@@ -1,12 +1,11 @@
 //! A server of ours in a process of its own. Its sandboxes are plain processes, and none is ever opened: what is measured is refused or answered
 //! before anything of the kind.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 use super::program::Program;
 
@@ -14,11 +13,6 @@ use super::program::Program;
 pub const FLOOD: &str = "a-token-of-the-user-who-floods";
 /// The token of the neighbour, who has a tier that asks as often as is measured.
 pub const NEIGHBOUR: &str = "a-token-of-the-neighbour-of-all";
-
-/// The proof at start.
-const UP: Duration = Duration::from_secs(60);
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(50);
 
 /// A server that runs.
 pub struct Server {
@@ -50,20 +44,8 @@ impl Server {
         std::fs::write(&file, settings).context("can't write the settings")?;
         let path = file.to_str().context("the state folder's path isn't UTF-8")?;
         let mut program = Program::start("limits", program, &["serve", "--drain", "--config", path], folder)?;
-        let begun = Instant::now();
-        loop {
-            if let Some((address, _)) = program.addresses() {
-                return Ok(Self { program, address, _state: state });
-            }
-            if let Some(status) = program.ended() {
-                tokio::time::sleep(POLL).await;
-                bail!(program.failure(&format!("ended with {status}")));
-            }
-            if begun.elapsed() > UP {
-                bail!(program.failure("does not serve"));
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        let (address, _) = program.wait_up().await?;
+        Ok(Self { program, address, _state: state })
     }
 
     /// What it has in memory, in bytes.
