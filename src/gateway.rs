@@ -27,6 +27,8 @@ mod asked;
 mod body;
 mod budget;
 mod charge;
+#[cfg(test)]
+mod documents;
 mod egress;
 mod endpoint;
 mod form;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::gateway::documents::objects;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -137,15 +138,8 @@ fn requests() -> impl Strategy<Value = Value> {
         "[\"\\\\{}\\[\\],: a]{0,6}".prop_map(Value::from),
         Just(Value::Null)
     ];
-    let key = || prop_oneof!["generationConfig", "maxOutputTokens", "max_tokens", "[a\"\\\\{]{1,3}"];
-    let inner = leaf.prop_recursive(3, 24, 4, move |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            proptest::collection::vec((key(), inner), 0..4)
-                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-        ]
-    });
-    proptest::collection::vec((key(), inner), 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect()))
+    let key = prop_oneof!["generationConfig", "maxOutputTokens", "max_tokens", "[a\"\\\\{]{1,3}"];
+    objects(leaf, key)
 }
 
 proptest! {

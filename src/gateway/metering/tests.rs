@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::gateway::documents::objects;
 
 const EVENTS: &str = concat!(
     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a \\\"usageMetadata\\\":{\\\"promptTokenCount\\\":9}\"}]}}],",
@@ -175,15 +176,8 @@ fn documents() -> impl Strategy<Value = Value> {
 fn below_documents() -> impl Strategy<Value = Value> {
     let counts = any::<u32>().prop_map(|tokens| json!({"input_tokens": tokens, "output_tokens": 1}));
     let leaf = prop_oneof![counts, Just(Value::Null), Just(json!("usage")), Just(json!("response"))];
-    let key = || prop_oneof![Just("usage"), Just("response"), Just("model"), Just("output")].prop_map(str::to_owned);
-    let inner = leaf.prop_recursive(3, 24, 4, move |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            proptest::collection::vec((key(), inner), 0..4)
-                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-        ]
-    });
-    proptest::collection::vec((key(), inner), 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect()))
+    let key = prop_oneof![Just("usage"), Just("response"), Just("model"), Just("output")].prop_map(str::to_owned);
+    objects(leaf, key)
 }
 
 /// What a real JSON parser finds in an object, or in the last of an array's objects that has some.
